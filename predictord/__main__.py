@@ -1,0 +1,5 @@
+"""`python -m predictord`."""
+
+from predictord.cli import main
+
+main()

@@ -1,0 +1,187 @@
+"""What supervisor and worker say to each other, and the frames that carry it.
+
+A frame is two lengths, a MessagePack header and the body's bytes as they are. The
+header is one of the messages below; bodies never pass through the codec, so that a
+large payload is neither scanned nor copied. Nothing here is ever pickled.
+"""
+
+import struct
+from typing import Any
+
+import msgspec
+
+from predictord.generation import Generation
+from predictord.problem import Problem
+
+PREFIX = struct.Struct("<IQ")
+"""Length of the header and of the body, in bytes."""
+
+MAX_HEADER_BYTES = 64 << 20
+"""A longer header is a broken peer; checked before anything is allocated."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class RequestHead(msgspec.Struct, array_like=True, gc=False):
+    """A client's request without its body, which takes `body_bytes` of the frame's body."""
+
+    id: str
+    method: str
+    path: str
+    query: bytes
+    http_version: str
+    client: tuple[str, int] | None
+    headers: Headers
+    body_bytes: int
+
+
+class AnswerHead(msgspec.Struct, array_like=True, gc=False):
+    """What one request of a `Predict` is answered with.
+
+    `header_block` is rendered and checked by the worker (`name: value\\r\\n` each, without
+    content-length), since the supervisor's time is shared by all workers. With a
+    `problem` the rest is empty: the supervisor renders it.
+    """
+
+    status: int
+    header_block: bytes
+    body_bytes: int
+    problem: Problem | None = None
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """Settings that concern a worker; `None` leaves the choice to the predictor class, else the default."""
+
+    concurrency: int | None = None
+    max_batch_size: int | None = None
+    batch_interval_s: float | None = None
+
+
+# --- supervisor to worker: `Load` on the control socket, the others on data sockets
+
+
+class Load(msgspec.Struct, array_like=True, tag=True):
+    """Load this generation; sent once, after `Hello`."""
+
+    generation: Generation
+    options: WorkerOptions
+
+
+class Predict(msgspec.Struct, array_like=True, tag=True, gc=False):
+    """Run one request, or a batch; the frame's body is their bodies in order."""
+
+    requests: list[RequestHead]
+
+
+class Ping(msgspec.Struct, array_like=True, tag=True):
+    """Answer `Pong`: asks the very thread that serves this socket."""
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=True):
+    """The client left or its time is up: cancel the task, or close the stream, in hand.
+
+    A worker that has already answered ignores it.
+    """
+
+
+ToWorker = Load | Predict | Ping | Cancel
+
+
+# --- worker to supervisor: the first four on the control socket, the others on data sockets
+
+
+class Hello(msgspec.Struct, array_like=True, tag=True):
+    """The process runs, its signals and stack dumps are in place; user code comes next."""
+
+    pid: int
+
+
+class Ready(msgspec.Struct, array_like=True, tag=True):
+    """The predictor is loaded; data sockets follow in `Channels`, `concurrency` of them.
+
+    `threads` has the native ident (`threading.get_ident`) of the thread behind each data
+    socket; `late_files` are project files that the snapshot did not hold and the
+    import found on disk; `schema` is the JSON schema of a typed payload, as JSON.
+    """
+
+    class_name: str
+    is_async: bool
+    concurrency: int
+    max_batch_size: int
+    batch_interval_s: float
+    threads: list[int]
+    late_files: dict[str, bytes]
+    schema: bytes | None
+    load_s: float
+
+
+class Channels(msgspec.Struct, array_like=True, tag=True):
+    """Carries supervisor ends of data sockets as file descriptors, in the order of `Ready.threads`."""
+
+    count: int
+
+
+class LoadFailed(msgspec.Struct, array_like=True, tag=True):
+    """Import, contract check or `__init__` failed; the process ends after this."""
+
+    detail: str
+    traceback: str
+
+
+class Answers(msgspec.Struct, array_like=True, tag=True, gc=False):
+    """One answer for each request of a `Predict`, in order, in one frame.
+
+    `busy` says that the slot is not free yet (`post_predict`, a background task): `Free`
+    follows. `unfit` says that the process cannot go on (a sticky CUDA error).
+    """
+
+    answers: list[AnswerHead]
+    predict_ms: float
+    busy: bool = False
+    unfit: bool = False
+
+
+class StreamStart(msgspec.Struct, array_like=True, tag=True):
+    """The head of a streamed answer; `StreamChunk` frames and one `StreamEnd` follow."""
+
+    status: int
+    header_block: bytes
+    predict_ms: float
+
+
+class StreamChunk(msgspec.Struct, array_like=True, tag=True, gc=False):
+    """The frame's body is the next piece of the stream, as the client gets it."""
+
+
+class StreamEnd(msgspec.Struct, array_like=True, tag=True):
+    """The stream is over; with a `problem` it is cut. `tail` is sent before the cut (SSE's `event: error`)."""
+
+    problem: Problem | None = None
+    tail: bytes = b""
+    busy: bool = False
+    unfit: bool = False
+
+
+class Free(msgspec.Struct, array_like=True, tag=True):
+    """What ran after a `busy` answer is done; the slot may take the next request."""
+
+
+class Pong(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Ping`."""
+
+
+ToSupervisor = Hello | Ready | Channels | LoadFailed | Answers | StreamStart | StreamChunk | StreamEnd | Free | Pong
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_to_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+encode: Any = _encoder.encode
+decode_to_worker = _to_worker.decode
+decode_to_supervisor = _to_supervisor.decode
+
+
+def frame_head(message: ToWorker | ToSupervisor, body_bytes: int = 0) -> bytes:
+    """The bytes of a frame up to its body, which the caller sends right after them."""
+    header: bytes = encode(message)
+    return PREFIX.pack(len(header), body_bytes) + header

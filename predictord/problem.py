@@ -1,13 +1,13 @@
 """RFC 9457 problem details: the body of every error answer, and the table of codes (DESIGN.md, section 3)."""
 
-from enum import Enum
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 
-class Code(str, Enum):
+class Code(StrEnum):
     """What went wrong, for programs; `STATUS` has the HTTP status of each."""
 
     INVALID_PAYLOAD = "invalid_payload"

@@ -1,0 +1,23 @@
+"""What all tests share: orphans come to us, and a failed test shows its daemon's log."""
+
+from collections.abc import Generator
+
+import pytest
+
+from predictord.linux import become_subreaper
+from tests.daemon import Daemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _subreaper() -> None:
+    become_subreaper()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of daemon {daemon.pid}", "\n".join(daemon.log[-200:])) for daemon in Daemon.open]
+    return report

@@ -1,0 +1,1 @@
+"""The predictor contract (DESIGN.md, section 1), seen through a real daemon."""

@@ -5,6 +5,7 @@ the minutes that a model takes to load. So a method is looked at as an instance 
 see it, but bound to a stand-in.
 """
 
+import contextlib
 import functools
 import inspect
 import linecache
@@ -215,10 +216,11 @@ def _wrapped_by(function: Any) -> Any:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     # A wrapper that names its own parameters is called with those, whatever functools.wraps copied onto it.
-    own = list(inspect.signature(function, follow_wrapped=False).parameters.values())
-    if any(parameter.kind in _VARIADIC for parameter in own):
-        return list(inspect.signature(function).parameters.values())
-    return own
+    with contextlib.suppress(ValueError):  # one written in C (functools.lru_cache) has none to show
+        own = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+        if not any(parameter.kind in _VARIADIC for parameter in own):
+            return own
+    return list(inspect.signature(function).parameters.values())
 
 
 def _require_self(function: types.FunctionType, name: str, place: str) -> None:
@@ -341,7 +343,7 @@ def _class_place(cls: type, attribute: str | None = None) -> str:
     lines = linecache.getlines(file)
     line = _find_line(lines, rf"\s*class\s+{cls.__name__}\b", 1)
     if attribute is not None:
-        line = _find_line(lines, rf"\s+{attribute}\s*[:=]", line)
+        line = _find_line(lines, rf"\s+(def\s+)?{attribute}\s*[:=(]", line)
     return f"{file}:{line}"
 
 

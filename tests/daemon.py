@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -314,23 +315,7 @@ def serve_to_exit(source: str | Path, *flags: str, **options: Any) -> Exit:
 def in_background(*calls: Callable[[], T]) -> Iterator[list[T]]:
     """Make the calls, each on a thread of its own, during the block; the list is filled at its end, in their order."""
     answers: list[T] = []
-    errors: list[BaseException] = []
-    slots: dict[int, T] = {}
-
-    def make(place: int, call: Callable[[], T]) -> None:
-        try:
-            slots[place] = call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=make, args=(place, call)) for place, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    try:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
         yield answers
-    finally:
-        for thread in threads:
-            thread.join(60)
-    if errors:
-        raise errors[0]
-    answers.extend(slots[place] for place in range(len(calls)))
+        answers.extend(future.result(60) for future in futures)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def on_a_large_sheet() -> Image.Image:
     return sheet
 
 
-PICTURES = {
+PICTURES: dict[str, Callable[[], bytes]] = {
     "dark on light": SEVEN.read_bytes,
     "light on dark": lambda: encode(inverted()),
     "small in the corner of a large colour JPEG": lambda: encode(on_a_large_sheet(), "JPEG"),

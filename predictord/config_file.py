@@ -115,6 +115,9 @@ def _parse_yaml(text: str) -> Any:
 
     try:
         document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{error.problem} (line {line})") from error
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     return {} if document is None else document

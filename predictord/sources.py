@@ -64,12 +64,11 @@ def locate_predictor(text: str) -> tuple[Path, str | None]:
     """
     head, colon, tail = text.rpartition(":")
     name, class_name = (head, tail) if colon and tail.isidentifier() else (text, None)
-    path = Path(os.path.abspath(name))
-    if path.is_dir():
+    if name and os.path.isdir(name):
         raise SettingsError(f"the predictor must be a Python file, not the folder {name!r}; name the file in it")
-    if not name or not path.exists():
+    if not name or not os.path.exists(name):
         raise SettingsError(f"the predictor must be a Python file, but there is no {name!r} in {Path.cwd()}")
-    return path, class_name
+    return Path(os.path.abspath(name)), class_name
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -97,7 +96,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
 
 def _from_toml(folder: Path) -> dict[str, Given]:
     path = folder / TOML_NAME
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     document = config_file.read_file(path, TOML_NAME)
     for key in document:

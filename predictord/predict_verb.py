@@ -1,0 +1,127 @@
+"""The `predict` verb: one request made from the command line, answered by the worker's own code in this process."""
+
+import mimetypes
+import os
+import secrets
+import sys
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+
+from predictord.errors import ExitCode, SettingsError
+from predictord.settings import Settings
+from predictord.snapshot import take_snapshot
+from predictord.wire import Headers, RequestHead, WorkerOptions
+
+
+def make_request(
+    data: str | None,
+    form: tuple[str, ...],
+    content_type: str | None,
+    headers: tuple[str, ...],
+    query: tuple[str, ...],
+) -> tuple[RequestHead, bytes]:
+    """The request that the options of the verb describe, as a worker gets it; SettingsError if they describe none.
+
+    `@FILE` in `data` and `form` is read, `@-` is stdin.
+    """
+    if data is not None and form:
+        raise SettingsError("--data and --form both make the body; give one of them")
+    body, natural_type = _make_form(form) if form else _make_data(data)
+    fields = {"host": "localhost", "accept": "*/*", "content-length": str(len(body))}
+    if content_type or natural_type:
+        fields["content-type"] = content_type or natural_type
+    fields |= dict(_split_header(header) for header in headers)
+    head = RequestHead(
+        id=f"predict-{os.getpid()}",
+        method="POST",
+        path="/predict",
+        query=urlencode([_split(item, "--query") for item in query]).encode(),
+        http_version="1.1",
+        client=None,
+        headers=[(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in fields.items()],
+        body_bytes=len(body),
+    )
+    return head, body
+
+
+def predict_here(settings: Settings, head: RequestHead, body: bytes) -> ExitCode:
+    """Load the predictor, predict once, write the answer; blocks until then.
+
+    The answer's body alone goes to stdout: what the predictor prints goes to stderr.
+    """
+    from predictord.worker.oneshot import predict_once
+
+    generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
+    options = WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s)
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)
+        os.environ.update(generation.environment)
+        status, headers, chunks, timings = predict_once(generation, options, head, body)
+        _report(status, headers)
+        for chunk in chunks:
+            answer.write(chunk)
+            answer.flush()
+    click.echo(", ".join(f"{name} {took_ms:.1f} ms" for name, took_ms in timings.items()), err=True)
+    return ExitCode.NO if status >= 400 else ExitCode.STOPPED
+
+
+def _report(status: int, headers: Headers) -> None:
+    lines = [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers]
+    click.echo("\n".join([f"HTTP {status}", *lines]), err=True)
+
+
+def _make_data(data: str | None) -> tuple[bytes, str]:
+    if data is None:
+        return b"", ""
+    if data.startswith("@"):
+        return _read(data[1:], "--data"), "application/json" if data == "@-" else _type_of(data)
+    return data.encode("utf-8", "surrogateescape"), "application/json"
+
+
+def _make_form(fields: tuple[str, ...]) -> tuple[bytes, str]:
+    """RFC 7578; names are escaped as browsers do."""
+    boundary = secrets.token_hex(16)
+    parts = []
+    for name, value in (_split(field, "--form") for field in fields):
+        head = f'content-disposition: form-data; name="{_quoted(name)}"'
+        content = value.encode("utf-8", "surrogateescape")
+        if value.startswith("@"):
+            content = _read(value[1:], "--form")
+            head += f'; filename="{_quoted(Path(value[1:]).name)}"\r\ncontent-type: {_type_of(value)}'
+        parts.append(f"--{boundary}\r\n{head}\r\n\r\n".encode("utf-8", "surrogateescape") + content + b"\r\n")
+    return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _type_of(name: str) -> str:
+    # A fresh table: the shared one reads the machine's own, and the same command shall mean the same everywhere.
+    return mimetypes.MimeTypes().guess_type(name)[0] or "application/octet-stream"
+
+
+def _read(name: str, flag: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{flag} must be a file that can be read, not {name!r}: {error.strerror}") from error
+
+
+def _split(item: str, flag: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not name or not equals:
+        raise SettingsError(f"{flag} must be NAME=VALUE, not {item!r}")
+    return name, value
+
+
+def _split_header(header: str) -> tuple[str, str]:
+    name, colon, value = header.partition(":")
+    if not colon or not name.isascii() or not name.strip() or "\n" in value:
+        raise SettingsError(f"--header must be 'NAME: VALUE', not {header!r}")
+    return name.strip().lower(), value.strip()

@@ -121,8 +121,6 @@ def _drop_foreign_frames(report: traceback.TracebackException) -> None:
         report.stack[:] = [frame for frame in report.stack if not frame.filename.startswith(_FOREIGN_FRAMES)]
         linked = (report.__cause__, report.__context__, *(report.exceptions or ()))
         reports += [link for link in linked if link is not None]
-        if not report.stack:
-            report.stack = None  # type: ignore[assignment]  # omits the heading as well; `format` provides for it
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -28,19 +28,19 @@ class CudaAPIError(Exception):
     pass
 
 
-def caught(act: Callable[[], object]) -> BaseException:
+def caught(act: Callable[[], object]) -> Exception:
     try:
         act()
-    except BaseException as error:
+    except Exception as error:
         return error
     raise AssertionError("nothing was raised")
 
 
 def raised(error: ErrorT, *, cause: BaseException | None = None) -> ErrorT:
-    def act() -> None:
+    try:
         raise error from cause
-
-    caught(act)
+    except BaseException as caught_error:
+        assert caught_error is error
     return error
 
 
@@ -97,6 +97,7 @@ def test_traceback_begins_at_the_predictor() -> None:
     assert lines[1].startswith(f'  File "{__file__}"') and lines[1].endswith("in __init__")
     assert lines[-1] == "KeyError: 'weights'"
     assert "contract.py" not in "".join(lines)
+    assert "contract.py" not in failure.predictor_traceback(raised(ExceptionGroup("inside a group", [error])))
 
 
 def test_traceback_of_an_import_has_no_import_machinery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 SEED = 7
-EPOCHS = 40
+EPOCHS = 20
 BATCH_SIZE = 64
 TEST_SHARE = 0.2
 SAMPLE = 22

@@ -61,7 +61,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "white on nothing": lambda: encode(cut_out("white")),
     "two colours": lambda: encode(seven().convert("1")),
     "16 bits of grey": lambda: encode(seven().convert("L").convert("I").point(lambda v: v * 257), "TIFF"),
-    "8x8": lambda: encode(seven().resize((8, 8))),
+    "8x8": lambda: encode(seven().crop((16, 16, 144, 144)).resize((8, 8))),
 }
 
 

@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="where to write; default: here")
     folder = parser.parse_args().folder
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the number of cores
     ink, digits = load_data()
     kept = int(len(digits) * TEST_SHARE)
     network = train(ink[kept:], digits[kept:])

@@ -141,6 +141,8 @@ def test_check_uses_the_settings_that_serve_would(tmp_path: Path) -> None:
     [
         ("class P:\n    def predict(self, payload):\n        return (\n", ":3: SyntaxError: '(' was never closed"),
         ("x = 1\n\ny = x / 0\n", ":3: ZeroDivisionError: division by zero"),
+        ("def f():\n    return 1 / 0\n\nf()\n", ":2: ZeroDivisionError: division by zero"),
+        ("import json\njson.loads('')\n", ":2: json.decoder.JSONDecodeError: Expecting value"),
         ("import sys\nsys.exit(5)\n", ":2: SystemExit: 5"),
         ("class P:\n    def predict(self, model): ...\n", ":2: predict's argument `model` cannot be filled"),
         ("import nothing_of_that_name\n", ":1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),

@@ -139,6 +139,8 @@ def test_wrong_text_is_one_sentence_wherever_it_stands(key: str, value: str, all
         ("port = 3.0", f"predictord.toml: port must be {COUNT} 0 to 65535, not 3.0"),
         ("port = [1]", f"predictord.toml: port must be {COUNT} 0 to 65535, not [1]"),
         ("drain_timeout = inf", f"predictord.toml: drain_timeout must be {DURATION} 365d, not Infinity"),
+        ("drain_timeout = true", f"predictord.toml: drain_timeout must be {DURATION} 365d, not true"),
+        ("drain_timeout = []", f"predictord.toml: drain_timeout must be {DURATION} 365d, not []"),
         ("debug = 1", "predictord.toml: debug must be true or false, not 1"),
         ("host = 1979-05-27", f'predictord.toml: host must be {HOST}, not "1979-05-27"'),
         ("devices = true", f"predictord.toml: devices must be {DEVICES}, not true"),
@@ -172,6 +174,16 @@ def test_the_file_stands_beside_the_predictor_and_not_here(folder: Path, monkeyp
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     assert read_settings("../predictor.py", {}, {}).port == 1
+
+
+def test_a_linked_predictor_keeps_its_link_and_has_its_file_where_it_really_is(folder: Path) -> None:
+    real = folder / "real"
+    real.mkdir()
+    (real / "model.py").write_text("")
+    (real / "predictord.toml").write_text("port = 1\n")
+    (folder / "link.py").symlink_to(real / "model.py")
+    settings = read_settings("link.py", {}, {})
+    assert (settings.predictor_path, settings.port) == (folder / "link.py", 1)
 
 
 def test_config_merges_entries_over_the_file_over_the_table() -> None:

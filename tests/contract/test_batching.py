@@ -5,6 +5,7 @@ batch is known without any clock.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -104,12 +105,20 @@ def behind(
 ) -> list[httpx.Response]:
     """The answers to calls that queued up while `hold(gate)` kept the worker busy, and so share batches."""
     gate = f"gate{next(_gates)}"
-    with in_background(partial(hold, gate)):
+    with in_background(partial(hold, gate)), opened_at_end(daemon, gate):
         eventually(lambda: f"held at {gate}" in daemon.ledger.lines())
-        with in_background(*calls) as answers:
+        with in_background(*calls) as answers, opened_at_end(daemon, gate):
             eventually(lambda: daemon.status()["queue"]["depth"] == len(calls))
-            daemon.open_gate(gate)
     return answers
+
+
+@contextmanager
+def opened_at_end(daemon: Daemon, gate: str) -> Iterator[None]:
+    """Open the gate also when the block fails, so that nobody is left waiting for it."""
+    try:
+        yield
+    finally:
+        daemon.open_gate(gate)
 
 
 def together(daemon: Daemon, *items: dict[str, Any]) -> list[httpx.Response]:

@@ -42,7 +42,7 @@ class PythonPredictor:
             return pool.apply_async(square, (7,)).get(40)
 
     def command(self):
-        return subprocess.run(["cat"], capture_output=True, text=True, check=True).stdout + "end"
+        return [subprocess.run(["cat"], capture_output=True, text=True, check=True).stdout, "end"]
 """
 
 ENV = """
@@ -111,7 +111,7 @@ def test_multiprocessing_from_predict(daemon: Daemon, method: str) -> None:
 
 
 def test_commands_from_predict(daemon: Daemon) -> None:
-    assert ask(daemon, "command") == "end"
+    assert ask(daemon, "command") == ["", "end"]
 
 
 def test_token_is_hidden_from_workers() -> None:

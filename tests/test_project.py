@@ -109,7 +109,8 @@ def test_the_walk_leaves_out_what_is_installed_unreadable_or_no_file(tmp_path: P
     write(
         tmp_path,
         {
-            "predictor.py": "import env.lib, folder, pipe, fast, broken, loop\nimport_module('a/../b..c')",
+            "predictor.py": "import env.lib, folder, pipe, fast, broken, loop\nimport_module('pkg/sub')",
+            "pkg/sub.py": "",
             "env/pyvenv.cfg": "",
             "env/lib.py": "",
             "folder.py/x": "",

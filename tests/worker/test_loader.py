@@ -120,7 +120,9 @@ def test_packages_relative_imports_namespaces_resources_and_reload(project: Proj
     project.write("pkg/deep.py", "value = 1\n")
     project.write("pkg/words.txt", "resource")
     project.write("space/inner.py", "value = 3\n")
-    answer = project.answer("""
+    project.write(
+        "predictor.py",
+        """
         import importlib, importlib.resources, pkgutil
         import pkg, space.inner
         def answer():
@@ -130,14 +132,10 @@ def test_packages_relative_imports_namespaces_resources_and_reload(project: Proj
                 importlib.resources.files("pkg").joinpath("words.txt").read_text(),
                 pkgutil.get_data("pkg", "words.txt").decode(),
             ]
-    """)
-    assert answer == [
-        2,
-        3,
-        [[f"{project.folder}/pkg"], f"{project.folder}/pkg/__init__.py"],
-        "resource",
-        "resource",
-    ]
+    """,
+    )
+    locations = [[f"{project.folder}/pkg"], f"{project.folder}/pkg/__init__.py"]
+    assert project.run(project.snapshot()) == {"answer": [2, 3, locations, "resource", "resource"], "late": {}}
 
 
 def test_the_snapshot_is_loaded_whatever_the_disk_says(project: Project) -> None:
@@ -326,19 +324,23 @@ def test_installed_modules_keep_pythons_order(project: Project, tmp_path: Path) 
     (site / "both/__init__.py").write_text("value = 'installed'")
     (site / "shared").mkdir()
     (site / "shared/installed.py").write_text("value = 'installed'")
-    project.write("time.py", "raise SystemExit('built-in modules cannot be shadowed')")
+    (site / "first.py").write_text("value = 'first'")
+    project.write("first.py", "value = 'project'")
+    project.write("faulthandler.py", "raise SystemExit('built-in modules cannot be shadowed')")
     project.write("both.py", "value = 'project'")
     project.write("shared/own.py", "value = 'own'")
     project.write(
         "predictor.py",
         """
-        import both, time, shared.installed, shared.own
+        import both, faulthandler, shared.installed, shared.own, sys
         def answer():
-            return [both.value, shared.installed.value, shared.own.value]
+            sys.path.insert(0, "../site")
+            import first
+            return [both.value, shared.installed.value, shared.own.value, first.value]
     """,
     )
     result = project.run(project.snapshot(), pythonpath=str(site))
-    assert result["answer"] == ["project", "installed", "own"]
+    assert result["answer"] == ["project", "installed", "own", "first"]
 
 
 MULTIPROCESSING = """

@@ -20,3 +20,7 @@ class Generation(msgspec.Struct, frozen=True):
     files: dict[str, bytes]
     config: dict[str, Any]
     environment: dict[str, str]
+
+    def with_files(self, files: dict[str, bytes]) -> "Generation":
+        """The same generation with project files that only an import found; known files stay as they are."""
+        return msgspec.structs.replace(self, files={**files, **self.files})

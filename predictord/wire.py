@@ -5,6 +5,7 @@ header is one of the messages below; bodies never pass through the codec, so tha
 large payload is neither scanned nor copied. Nothing here is ever pickled.
 """
 
+import signal
 import struct
 from typing import Any
 
@@ -18,6 +19,9 @@ PREFIX = struct.Struct("<IQ")
 
 MAX_HEADER_BYTES = 64 << 20
 """A longer header is a broken peer; checked before anything is allocated."""
+
+STACK_SIGNAL = signal.SIGRTMIN + 5
+"""Makes a worker write the stacks of its threads to its stacks pipe (`faulthandler`)."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -142,11 +146,15 @@ class Answers(msgspec.Struct, array_like=True, tag=True, gc=False):
 
 
 class StreamStart(msgspec.Struct, array_like=True, tag=True):
-    """The head of a streamed answer; `StreamChunk` frames and one `StreamEnd` follow."""
+    """The head of a streamed answer; `StreamChunk` frames and one `StreamEnd` follow.
+
+    `length` is the body's length in bytes where it is known (a file).
+    """
 
     status: int
     header_block: bytes
     predict_ms: float
+    length: int | None = None
 
 
 class StreamChunk(msgspec.Struct, array_like=True, tag=True, gc=False):

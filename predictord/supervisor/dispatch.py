@@ -1,0 +1,179 @@
+"""Which call goes to which slot, and when: one bounded first-in-first-out queue, round robin over workers.
+
+Plain synchronous state: the door submits, slots report that they are free, and the loop's
+clock is passed in. A call is taken off the queue and its slot is taken in one step.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from predictord.problem import Code, Problem
+from predictord.supervisor.call import Call, Stage
+from predictord.supervisor.slot import Slot
+
+
+class Serving(Protocol):
+    """A worker as the dispatcher sees it."""
+
+    free_slots: list[Slot]
+    requests: int
+
+    @property
+    def max_batch_size(self) -> int:
+        """Calls that go into one exchange."""
+
+    @property
+    def batch_interval_s(self) -> float:
+        """How long the oldest call waits for company."""
+
+
+class Alarm(Protocol):
+    """Calls the dispatcher's `tick` at a time of the loop's clock; a later call replaces an earlier one."""
+
+    def set(self, when: float | None) -> None:
+        """Ring at `when`, or not at all."""
+
+
+class Dispatcher:
+    """Holds the queue and the ring of serving workers."""
+
+    def __init__(
+        self,
+        *,
+        max_queue: int,
+        queue_timeout_s: float,
+        request_timeout_s: float,
+        clock: Callable[[], float],
+        outlook: Callable[[], Problem | None],
+    ) -> None:
+        self._max_queue = max_queue
+        self._queue_timeout_s = queue_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._clock = clock
+        self._outlook = outlook
+        self._ring: list[Serving] = []
+        self._next = 0
+        self._draining: Problem | None = None
+        self.queue: deque[Call] = deque()
+        self.alarm: Alarm | None = None
+        self.on_handed: Callable[[Slot], None] | None = None
+
+    # --- the door's side
+
+    def submit(self, call: Call) -> None:
+        """Hand the call to a free slot, queue it, or fail it at once."""
+        if self._draining is not None:
+            call.fail(self._draining)
+        elif not self.queue and (serving := self._choose()) is not None and not self._waits_for_company(serving, 1):
+            self._hand(serving, [call], call.arrived)
+        elif len(self.queue) >= self._max_queue:
+            limit = f"{self._max_queue} requests are waiting already (--max-queue)"
+            call.fail(Problem(Code.QUEUE_FULL, limit))
+        elif not self._ring and (problem := self._outlook()) is not None:
+            call.fail(problem)
+        else:
+            self.queue.append(call)
+            self._set_alarm()
+
+    def withdraw(self, call: Call) -> None:
+        """The client of a queued call has left."""
+        if call.stage is Stage.QUEUED and call in self.queue:
+            self.queue.remove(call)
+
+    # --- the workers' side
+
+    def join(self, serving: Serving) -> None:
+        """A worker is ready: its free slots take calls from now on."""
+        self._ring.append(serving)
+        self.pump()
+
+    def leave(self, serving: Serving) -> None:
+        """A worker takes no more calls; those it holds are its own matter."""
+        if serving in self._ring:
+            index = self._ring.index(serving)
+            del self._ring[index]
+            if index < self._next:
+                self._next -= 1
+
+    def has(self, serving: Serving) -> bool:
+        """Whether this worker takes calls."""
+        return serving in self._ring
+
+    def put_back(self, calls: list[Call]) -> None:
+        """Calls that a dead worker had not read whole go to the head of the queue."""
+        for call in reversed(calls):
+            call.stage = Stage.QUEUED
+            call.slot = None
+            if call.client is not None:
+                self.queue.appendleft(call)
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand over as many queued calls as there are free slots; a batch takes what is there."""
+        now = self._clock()
+        while self.queue and (serving := self._choose()) is not None:
+            count = min(len(self.queue), serving.max_batch_size)
+            if self._waits_for_company(serving, count, now):
+                break
+            self._hand(serving, [self.queue.popleft() for _ in range(count)], now)
+        self._set_alarm()
+
+    # --- time and the end
+
+    def tick(self) -> None:
+        """Fail calls that have waited for `queue_timeout_s`, and send batches that are due."""
+        now = self._clock()
+        while self._queue_timeout_s and self.queue and self.queue[0].arrived + self._queue_timeout_s <= now:
+            waited = f"no worker was free for {self._queue_timeout_s:g} s (--queue-timeout)"
+            self.queue.popleft().fail(Problem(Code.QUEUE_TIMEOUT, waited))
+        self.pump()
+
+    def fail_queued(self, problem: Problem) -> None:
+        """Nobody will ever take what is queued: tell every waiting client."""
+        while self.queue:
+            self.queue.popleft().fail(problem)
+
+    def drain(self) -> None:
+        """From now on refuse new calls; queued ones are still handed over."""
+        self._draining = Problem(Code.DRAINING, "the service is stopping and takes no new requests")
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._draining is not None
+
+    def _choose(self) -> Serving | None:
+        """The next worker in turn that has a free slot; `_hand` takes the slot before anything else runs."""
+        ring, count = self._ring, len(self._ring)
+        for step in range(count):
+            index = (self._next + step) % count
+            if ring[index].free_slots:
+                self._next = index
+                return ring[index]
+        return None
+
+    def _hand(self, serving: Serving, calls: list[Call], now: float) -> None:
+        slot = serving.free_slots.pop()
+        serving.requests += len(calls)
+        self._next += 1
+        slot.hand(calls, now, self._request_timeout_s)
+        if self.on_handed is not None:
+            self.on_handed(slot)
+
+    def _waits_for_company(self, serving: Serving, count: int, now: float = 0.0) -> bool:
+        if serving.batch_interval_s <= 0 or count >= serving.max_batch_size:
+            return False
+        return not self.queue or now < self.queue[0].arrived + serving.batch_interval_s
+
+    def _set_alarm(self) -> None:
+        if self.alarm is None:
+            return
+        if not self.queue:
+            self.alarm.set(None)
+            return
+        oldest = self.queue[0].arrived
+        times = [oldest + self._queue_timeout_s] if self._queue_timeout_s else []
+        if (serving := self._choose()) is not None and serving.batch_interval_s > 0:
+            times.append(oldest + serving.batch_interval_s)
+        self.alarm.set(min(times, default=None))

@@ -1,0 +1,488 @@
+"""The door: one client connection, from its bytes to calls and from answers to its bytes.
+
+A subclass of uvicorn's protocol, which keeps the framing (httptools) and serves all that
+is no prediction through ASGI. Predictions pass it by: their body is collected here and goes
+to the dispatcher with no scope, task or future. What it uses of the parent is not public
+API; `tests/supervisor/test_uvicorn_contract.py` names it.
+"""
+
+import re
+import socket
+from collections.abc import Sequence
+from enum import Enum
+from itertools import count
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from uuid import uuid4
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from predictord.problem import Code, Problem
+from predictord.supervisor import limits, reply
+from predictord.supervisor.access import is_preflight
+from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.proxy import Proxy
+from predictord.wire import AnswerHead, RequestHead, StreamStart
+
+_PREDICT_PATHS = frozenset({b"/", b"/predict"})
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=-]{1,128}").fullmatch
+_SMALL_BODY_BYTES = 1 << 14
+_STREAM_BUFFER_BYTES = 1 << 18
+"""What the kernel may hold of a stream for a slow reader; left alone it grows to megabytes."""
+_PROBE_FIRST_S, _PROBE_AGAIN_S = 0.02, 0.5
+_UNKNOWN = -1
+_TCP_CLOSE = 7
+"""`TCP_INFO`'s state of a connection that was reset."""
+
+
+class Phase(Enum):
+    """What a connection is waiting for."""
+
+    IDLE = 1
+    HEAD = 2
+    BODY = 3
+    ANSWER = 4
+    """A prediction is on its way, or the ASGI app answers."""
+    LINGER = 5
+    """Refused: what still comes is dropped."""
+
+
+class Door(HttpToolsProtocol):
+    """One connection; implements `call.Client`."""
+
+    proxy: Proxy
+    _ids = count(1)
+    _id_prefix = uuid4().hex[:12]
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._phase = Phase.IDLE
+        self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
+        self._head_bytes = 0
+        self._fields = 0
+        self._method = b""
+        self._call: Call | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._collecting = False
+        self._ignoring = False
+        self._half_closed = False
+        self._keep_alive = True
+        self._extra = b""
+        self._request_id = ""
+        self._chunked = False
+        self._owed: int | None = None
+        self._unread_bytes = _UNKNOWN
+        self.proxy.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._release_body()
+        call, self._call = self._call, None
+        if call is not None:
+            self.proxy.client_left(call)
+        self.proxy.disconnected(self)
+
+    # --- bytes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.LINGER:
+            return
+        if self._phase is Phase.IDLE:
+            self._phase = Phase.HEAD
+            self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
+            self._head_bytes = 0
+        elif self._phase is Phase.BODY:
+            self._deadline = self.loop.time() + limits.BODY_GAP_S
+        if self._phase is Phase.HEAD:
+            self._head_bytes += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(Problem(Code.BAD_REQUEST, "upgrading the connection is not supported"))
+        except httptools.HttpParserError as error:
+            self._refuse(Problem(Code.BAD_REQUEST, f"the request is not valid HTTP/1.1: {error}"))
+        else:
+            if self._phase is Phase.HEAD and self._head_bytes > limits.HEAD_BYTES:
+                self._refuse_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may end its side and still wait for the answer (`shutdown(SHUT_WR)`)."""
+        self._keep_alive = False
+        if self._phase is not Phase.ANSWER:
+            return False
+        self._half_closed = True
+        if self._call is not None:
+            self._probe(_PROBE_FIRST_S)
+        elif self.cycle is not None:
+            self.cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        if self._phase is Phase.ANSWER:
+            # Pipelined: the answer in hand is sent, then the connection closes.
+            self._ignoring = True
+            self._keep_alive = False
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._fields = 0
+
+    def on_url(self, url: bytes) -> None:
+        if not self._ignoring:
+            self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._ignoring:
+            return
+        self._fields += 1
+        if self._fields <= limits.HEADER_FIELDS:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._ignoring:
+            return
+        if self._fields > limits.HEADER_FIELDS or self._head_is_long():
+            self._refuse_head()
+            return
+        self._method = self.parser.get_method()
+        version = self.parser.get_http_version()
+        self._keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        fields = dict(self.headers)
+        self._request_id = self._choose_id(fields.get(b"x-request-id"))
+        raw_path, _, query = self.url.partition(b"?")
+        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+        problem = self._check_head(version, path, fields)
+        if problem is not None:
+            self._refuse(problem)
+        elif self._method == b"POST" and path in _PREDICT_PATHS:
+            self._begin_prediction(path, query, version, fields)
+        elif self._extra and is_preflight(self._method, self.headers):
+            self._answer_preflight()
+        else:
+            self._hand_to_app(fields)
+
+    def on_body(self, body: bytes) -> None:
+        if self._ignoring:
+            return
+        if not self._collecting:
+            if self._phase is Phase.ANSWER:
+                super().on_body(body)
+            return
+        if self._body_bytes + len(body) > self.proxy.max_body_bytes:
+            self._refuse(self._too_large())
+        elif not self.proxy.budget.take(len(body)):
+            self._refuse(Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them"))
+        else:
+            self._body_bytes += len(body)
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._ignoring:
+            return
+        if self._collecting:
+            self._collecting = False
+            self._phase = Phase.ANSWER
+            call = self._call
+            if call is None:
+                return
+            call.arrived = self.loop.time()
+            call.body = self._body
+            call.head.body_bytes = self._body_bytes
+            self.proxy.submit(call)
+        elif self._phase is Phase.ANSWER:
+            super().on_message_complete()
+
+    # --- answers out (call.Client)
+
+    def answer(self, call: Call, head: AnswerHead, body: Buffer) -> None:
+        if head.problem is not None:
+            self.fail(call, head.problem)
+            return
+        block = reply.whole(call, head.status, head.header_block, len(body), self._extra, keep_alive=self._keep_alive)
+        if len(body) <= _SMALL_BODY_BYTES:
+            self.transport.write(block + body)
+        else:
+            self.transport.write(block)
+            self.transport.write(body)
+        self._complete()
+
+    def fail(self, call: Call, problem: Problem) -> None:
+        self.proxy.count_failure(call, problem)
+        self.transport.write(
+            reply.problem(problem, call.head.id, call, self._extra, debug=self.proxy.debug, keep_alive=self._keep_alive)
+        )
+        self._complete()
+
+    def start_stream(self, call: Call, start: StreamStart) -> None:
+        old_client = call.head.http_version == "1.0"
+        self._owed = start.length
+        self._chunked = start.length is None and not old_client
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
+        self.transport.write(
+            reply.stream(
+                call,
+                start.status,
+                start.header_block,
+                start.length,
+                self._extra,
+                chunked=self._chunked,
+                keep_alive=self._keep_alive,
+            )
+        )
+
+    def stream(self, call: Call, chunks: Sequence[Buffer]) -> None:
+        size = sum(map(len, chunks))
+        if not size:
+            return
+        if self._owed is not None:
+            self._owed -= size
+            if self._owed < 0:
+                self._cut()
+                return
+        parts = [b"%x\r\n" % size, *chunks, b"\r\n"] if self._chunked else chunks
+        self.transport.write(b"".join(parts))
+
+    def end_stream(self, call: Call, problem: Problem | None, tail: bytes) -> None:
+        if tail:
+            self.stream(call, [tail])
+        if problem is not None:
+            self.proxy.count_failure(call, problem)
+            self._cut()
+        elif self._owed:
+            self._cut()
+        else:
+            if self._chunked:
+                self.transport.write(b"0\r\n\r\n")
+            self._complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_bytes = _UNKNOWN
+        if self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
+            self._call.slot.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._call is not None and self._call.slot is not None:
+            self._call.slot.resume_reading()
+
+    def on_response_complete(self) -> None:
+        """The ASGI app has answered (a callback of the parent)."""
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+        if self._phase is Phase.ANSWER:
+            self._rest()
+
+    # --- time, and the end
+
+    def sweep(self, now: float) -> None:
+        """Enforce the time limits; called about twice a second."""
+        if self.flow.write_paused or self.transport.is_closing():
+            self._sweep_reader(now)
+        elif now < self._deadline:
+            return
+        elif self._phase is Phase.IDLE or self._phase is Phase.LINGER:
+            self.transport.close()
+        elif self._phase is Phase.HEAD:
+            late = f"the request's header did not end within {limits.HEAD_TIMEOUT_S:g} s"
+            self._refuse(Problem(Code.REQUEST_INCOMPLETE, late))
+        elif self._phase is Phase.BODY:
+            late = f"no byte of the request's body came for {limits.BODY_GAP_S:g} s"
+            self._refuse(Problem(Code.REQUEST_INCOMPLETE, late))
+
+    def shutdown(self) -> None:
+        """The server ends: close now, or after the answer in hand."""
+        self._keep_alive = False
+        if self._phase is not Phase.ANSWER:
+            self.transport.close()
+        elif self._call is None:
+            super().shutdown()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.transport.abort()
+
+    # --- inside
+
+    def _head_is_long(self) -> bool:
+        if self._head_bytes <= limits.HEAD_BYTES:
+            return False  # what was fed bounds what was parsed
+        length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return length > limits.HEAD_BYTES
+
+    def _choose_id(self, given: bytes | None) -> str:
+        if given is not None and _SANE_ID(given):
+            return given.decode("ascii")
+        return f"{self._id_prefix}{next(self._ids):08x}"
+
+    def _check_head(self, version: str, path: bytes, fields: dict[bytes, bytes]) -> Problem | None:
+        """Why this request may not pass, from its head alone."""
+        if version not in {"1.1", "1.0"}:
+            return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
+        local = self.server[0] if self.server else None
+        problem = self.proxy.access.check(self._method, path, self.headers, local)
+        self._extra = self.proxy.access.cors_headers(self.headers, self._method) if b"origin" in fields else b""
+        if problem is not None:
+            return problem
+        if self.parser.should_upgrade():
+            return Problem(Code.BAD_REQUEST, "upgrading the connection is not supported")
+        expect = fields.get(b"expect")
+        if expect is not None:
+            if expect.lower() != b"100-continue":
+                return Problem(Code.EXPECTATION_FAILED, "only `Expect: 100-continue` is understood")
+            self.expect_100_continue = True
+        return None
+
+    def _begin_prediction(self, path: bytes, query: bytes, version: str, fields: dict[bytes, bytes]) -> None:
+        encoding = fields.get(b"content-encoding", b"identity")
+        length = int(fields.get(b"content-length", b"0"))
+        if encoding.lower() != b"identity":
+            name = encoding.decode("latin-1")
+            self._refuse(Problem(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {name} is not supported; send it plain"))
+            return
+        if length > self.proxy.max_body_bytes:
+            self._refuse(self._too_large())
+            return
+        if self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        head = RequestHead(
+            self._request_id,
+            "POST",
+            path.decode("ascii"),
+            query,
+            version,
+            self.client,
+            self.headers,
+            0,
+        )
+        self._call = Call(head, [], self, 0.0)
+        self._collecting = True
+        self._phase = Phase.BODY
+        self._deadline = self.loop.time() + limits.BODY_GAP_S
+        self._body = []
+        self._body_bytes = 0
+
+    def _hand_to_app(self, fields: dict[bytes, bytes]) -> None:
+        """All that is no prediction: build the scope that the parent builds at each message's begin."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        self.scope["state"] = {"request_id": self._request_id, "cors": self._extra}
+        self._phase = Phase.ANSWER
+        super().on_headers_complete()
+        if not self._keep_alive:
+            self.cycle.keep_alive = False
+
+    def _answer_preflight(self) -> None:
+        self.transport.write(
+            b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b\r\n" % (self._request_id.encode(), self._extra)
+        )
+        self._rest()
+
+    def _refuse_head(self) -> None:
+        most = f"the request line and header fields are limited to {limits.HEAD_BYTES >> 10} KiB"
+        self._refuse(Problem(Code.HEADERS_TOO_LARGE, f"{most} and {limits.HEADER_FIELDS} fields"))
+
+    def _too_large(self) -> Problem:
+        return Problem(Code.BODY_TOO_LARGE, f"a body may have {self.proxy.max_body_bytes} bytes (--max-body-size)")
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer before the request is read whole; the rest of it is dropped for a moment, then closed."""
+        if self._phase is Phase.LINGER:
+            return
+        if self._phase is Phase.ANSWER:
+            # What follows the request in hand is broken, not that request.
+            self._ignoring = True
+            self._keep_alive = False
+            return
+        self._ignoring = True
+        self._collecting = False
+        self._call = None
+        self._release_body()
+        self.proxy.count_refusal(problem)
+        request_id = self._request_id or self._choose_id(None)
+        self.transport.write(
+            reply.problem(
+                problem,
+                request_id,
+                None,
+                self._extra,
+                debug=self.proxy.debug,
+                keep_alive=False,
+                with_body=self._method != b"HEAD",
+            )
+        )
+        self._phase = Phase.LINGER
+        self._deadline = self.loop.time() + limits.LINGER_S
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parent's word for what it can't parse."""
+        self._refuse(Problem(Code.BAD_REQUEST, msg))
+
+    def _complete(self) -> None:
+        """The answer is on its way: rest until the next request, or close."""
+        self._call = None
+        self._release_body()
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._keep_alive or self._half_closed:
+            self.transport.close()
+            return
+        self._ignoring = False
+        self._extra = b""
+        self._request_id = ""
+        self._phase = Phase.IDLE
+        self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
+
+    def _cut(self) -> None:
+        """End the connection so that the client sees an incomplete answer."""
+        self._call = None
+        self._release_body()
+        if self._chunked or self._owed is not None:
+            self.transport.close()
+        else:
+            # Until HTTP/1.1 only a reset tells a cut from an end.
+            self.transport.abort()
+
+    def _release_body(self) -> None:
+        self.proxy.budget.give_back(self._body_bytes)
+        self._body_bytes = 0
+        self._body = []
+
+    def _sweep_reader(self, now: float) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread != self._unread_bytes:
+            self._unread_bytes = unread
+            self._deadline = now + limits.READER_TIMEOUT_S
+        elif now >= self._deadline:
+            self.transport.abort()
+
+    def _probe(self, delay_s: float) -> None:
+        """Find out whether a client that sent FIN has closed or only ended its side.
+
+        The kernel of a closed client answers any byte with a reset. An interim `100
+        Continue` is a byte that every HTTP/1.1 client skips; in a stream its own pieces do.
+        """
+        call = self._call
+        if call is None or self.transport.is_closing():
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+            self.transport.abort()
+            return
+        if call.stage is not Stage.STREAMING and call.head.http_version != "1.0":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.loop.call_later(delay_s, self._probe, _PROBE_AGAIN_S)

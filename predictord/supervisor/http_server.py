@@ -1,0 +1,45 @@
+"""uvicorn as predictord runs it: our door as its protocol, our sockets, our signals."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from predictord.supervisor.door import Door
+from predictord.supervisor.proxy import Proxy
+
+
+class HttpServer(uvicorn.Server):
+    """Serves until told to close; leaves signals to the supervisor."""
+
+    def __init__(self, app: ASGIApp, proxy: Proxy) -> None:
+        door = type("BoundDoor", (Door,), {"proxy": proxy})
+        config = uvicorn.Config(
+            app,
+            http=door,
+            ws="none",
+            lifespan="off",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The supervisor decides what a signal means."""
+        yield
+
+    async def run_on(self, sockets: list[socket.socket]) -> None:
+        """Accept connections on these sockets until `close`."""
+        await self.serve(sockets)
+
+    def close(self) -> None:
+        """Accept nothing more and let `run_on` return."""
+        self.should_exit = True

@@ -1,0 +1,264 @@
+"""A place: one worker's id and device, kept over its restarts, and the process that fills it now."""
+
+import asyncio
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+from predictord.errors import WorkerError
+from predictord.generation import Generation
+from predictord.problem import Code, Problem
+from predictord.supervisor.devices import Device
+from predictord.supervisor.launcher import Launcher
+from predictord.supervisor.process import Exit, WorkerProcess
+from predictord.supervisor.progress import LoadWatch
+from predictord.supervisor.slot import End, Slot
+from predictord.supervisor.states import MOVES, WorkerState
+from predictord.wire import Channels, Hello, Load, LoadFailed, Ready, ToSupervisor, WorkerOptions
+
+log = logging.getLogger("predictord")
+
+
+@dataclass(frozen=True)
+class LoadError:
+    """Why a load failed: one line, and the predictor's traceback where there is one.
+
+    `by_exception` tells an error of the code, which would come again, from a death.
+    """
+
+    detail: str
+    traceback: str = ""
+    by_exception: bool = False
+
+
+class PlaceEvents(Protocol):
+    """Who decides what follows from what happens in a place."""
+
+    def on_ready(self, place: "Place") -> None:
+        """The worker has loaded and answered a ping."""
+
+    def on_exit(self, place: "Place", status: Exit, unread: list["Slot"]) -> None:
+        """The process has ended; `unread` slots hold calls that it had not read whole."""
+
+    def on_slot_free(self, place: "Place") -> None:
+        """A slot of the place has become free."""
+
+    def on_unfit(self, place: "Place") -> None:
+        """The worker asks to be retired."""
+
+
+class Place:
+    """Holds one worker; knows how it is, and leaves to the fleet what to do about it."""
+
+    def __init__(
+        self,
+        place_id: int,
+        device: Device,
+        launcher: Launcher,
+        options: WorkerOptions,
+        startup_timeout_s: float,
+        events: PlaceEvents,
+        device_environment: dict[str, str],
+    ) -> None:
+        self.id = place_id
+        self.device = device
+        self._launcher = launcher
+        self._options = options
+        self._startup_timeout_s = startup_timeout_s
+        self._events = events
+        self._device_environment = device_environment
+        self._loop = asyncio.get_running_loop()
+        self._state = WorkerState.BACKOFF
+        self._watch: LoadWatch | None = None
+        self.generation: Generation | None = None
+        self.process: WorkerProcess | None = None
+        self.contract: Ready | None = None
+        """What the worker said when it was ready."""
+        self.slots: list[Slot] = []
+        self.free_slots: list[Slot] = []
+        self.load_error: LoadError | None = None
+        """Why the last load failed; `None` when it did not."""
+        self.reason = ""
+        """Why the supervisor killed the worker, for what is said of its end."""
+        self.requests = 0
+        self.restarts = 0
+        self.failures = 0
+        self.answered_before = 0
+        self.started_at = 0.0
+        self.ready_at = 0.0
+        self.pinged_at: float | None = None
+        """When the ping in hand was sent; `None` without one."""
+
+    @property
+    def label(self) -> str:
+        """The worker in messages."""
+        return f"worker {self.id} ({self.device.label})"
+
+    @property
+    def state(self) -> WorkerState:
+        """The state as `/status` shows it."""
+        if self._state is WorkerState.READY and self.in_hand:
+            return WorkerState.BUSY
+        return self._state
+
+    @property
+    def in_hand(self) -> int:
+        """Calls that the worker holds."""
+        return sum(len(slot.calls) for slot in self.slots)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing at all is going on in it, `post_predict` included."""
+        return not any(slot.busy for slot in self.slots)
+
+    def move(self, state: WorkerState) -> None:
+        """Change the state; a move that the table does not have is a bug here."""
+        if state not in MOVES[self._state]:
+            raise RuntimeError(f"{self.label}: {self._state} → {state}")
+        self._state = state
+
+    # --- life
+
+    def start(self, generation: Generation) -> None:
+        """Spawn a process for this generation."""
+        self.move(WorkerState.STARTING)
+        self.generation = generation
+        self.started_at = self._loop.time()
+        self.contract = None
+        self.load_error = None
+        self.reason = ""
+        self.pinged_at = None
+        self.process = self._launcher.spawn_worker(generation, self._device_environment, self._emit)
+        self._watch = LoadWatch(self._loop, self.process, self._startup_timeout_s, self._on_silence)
+        self.process.watch(self)
+
+    def kill(self, reason: str) -> None:
+        """End the process from outside; its exit is reported as any other."""
+        if self.process is not None and not self.reason:
+            self.reason = reason
+            self.process.kill()
+
+    def ping(self) -> None:
+        """Ask an idle worker for a sign of life."""
+        if self.free_slots:
+            self.pinged_at = self._loop.time()
+            self.free_slots.pop(0).ping(self._on_pong)
+
+    # --- dispatch.Serving
+
+    @property
+    def max_batch_size(self) -> int:
+        """Requests in one call of `predict`."""
+        return self.contract.max_batch_size if self.contract else 1
+
+    @property
+    def batch_interval_s(self) -> float:
+        """How long the oldest request waits for company."""
+        return self.contract.batch_interval_s if self.contract else 0.0
+
+    # --- slot.SlotOwner
+
+    @property
+    def generation_number(self) -> int:
+        """The generation that its process runs."""
+        return self.generation.number if self.generation else 0
+
+    @property
+    def is_async(self) -> bool:
+        """Whether a request in hand can be cancelled."""
+        return self.contract is not None and self.contract.is_async
+
+    def slot_free(self, slot: Slot) -> None:
+        """A slot may take the next exchange."""
+        self.free_slots.append(slot)
+        self._events.on_slot_free(self)
+
+    def slot_broken(self, slot: Slot, reason: str) -> None:
+        """A worker that does not keep to the protocol can't be trusted with another request."""
+        # A worker that is ending closes its sockets a moment before its pid says so.
+        self._loop.call_later(_END_LAG_S, self.kill, f"it {reason}")
+
+    def unfit(self) -> None:
+        """The worker asks to be retired."""
+        self._events.on_unfit(self)
+
+    # --- process.ProcessEvents
+
+    def on_message(self, message: ToSupervisor, descriptors: list[int]) -> None:
+        """A message on the control socket."""
+        if isinstance(message, Hello) and self.process is not None and self.generation is not None:
+            self.process.send(Load(self.generation, self._options))
+        elif isinstance(message, Ready):
+            self.contract = message
+        elif isinstance(message, Channels):
+            self._add_slots(descriptors)
+        elif isinstance(message, LoadFailed):
+            self.load_error = LoadError(message.detail, message.traceback, by_exception=True)
+
+    def on_protocol_error(self, error: WorkerError) -> None:
+        """The control socket carried something else than messages."""
+        self.kill(f"it {error}")
+
+    def on_exit(self, status: Exit) -> None:
+        """The process is gone: find out which calls it had taken, then let the fleet decide."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for slot in self.slots:
+            slot.drain()
+        if self.process is not None:
+            self._launcher.guardian.remove(self.process.pid)
+        if self._state is WorkerState.STARTING and self.load_error is None:
+            cause = self.reason or f"{status} while loading"
+            self.load_error = LoadError(f"{self.label} {cause}", "\n".join(self._last_lines()))
+        unread = [slot for slot in self.slots if slot.end is End.UNREAD and slot.calls]
+        self._events.on_exit(self, status, unread)
+        for slot in self.slots:
+            slot.close()
+        self.slots, self.free_slots, self.process = [], [], None
+
+    # --- inside
+
+    def _add_slots(self, descriptors: list[int]) -> None:
+        if self.contract is None or len(self.slots) + len(descriptors) > self.contract.concurrency:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.kill("it sent sockets that it had not announced")
+            return
+        for descriptor in descriptors:
+            thread = self.contract.threads[len(self.slots)]
+            slot = Slot(self._loop, socket.socket(fileno=descriptor), self, thread)
+            self.slots.append(slot)
+            self.free_slots.append(slot)
+        if len(self.slots) == self.contract.concurrency:
+            self.load_error = None
+            self.ping()
+
+    def _on_pong(self) -> None:
+        self.pinged_at = None
+        if self._state is WorkerState.STARTING:
+            if self._watch is not None:
+                self._watch.cancel()
+            self.ready_at = self._loop.time()
+            self.answered_before = self.requests
+            self.move(WorkerState.READY)
+        self._events.on_ready(self)
+
+    def _on_silence(self) -> None:
+        self.kill(f"did nothing for {self._startup_timeout_s:g} s while loading (--startup-timeout)")
+
+    def _emit(self, line: str) -> None:
+        log.info("%s", line, extra={"event": "output", "worker": self.id})
+
+    def _last_lines(self) -> list[str]:
+        return self.process.output.tail if self.process is not None else []
+
+
+_END_LAG_S = 0.5
+
+
+def died(place: Place, status: Exit) -> Problem:
+    """What a call is told whose worker ended while it held it."""
+    cause = f"was killed: {place.reason}" if place.reason else str(status)
+    return Problem(Code.WORKER_DIED, f"{place.label} {cause} while it held this request")

@@ -1,0 +1,90 @@
+"""What all doors share: who may call, the dispatcher behind them, their limits and their counts."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from predictord.problem import Code, Problem
+from predictord.supervisor.access import AccessRules
+from predictord.supervisor.call import Call, Stage
+from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.limits import SWEEP_S, BodyBudget
+
+if TYPE_CHECKING:
+    from predictord.supervisor.door import Door
+
+
+class Proxy:
+    """Between the doors and the dispatcher; one a daemon."""
+
+    def __init__(self, *, access: AccessRules, dispatcher: Dispatcher, max_body_bytes: int, debug: bool) -> None:
+        self.access = access
+        self.dispatcher = dispatcher
+        self.max_body_bytes = max_body_bytes
+        self.budget = BodyBudget(max_body_bytes)
+        self.debug = debug
+        self.total = 0
+        """Predictions asked for, whatever became of them."""
+        self.failed = 0
+        """Those answered with a 5xx."""
+        self._doors: set[Door] = set()
+        self._someone = asyncio.Event()
+        self.quiet = asyncio.Event()
+        """Set while nobody is connected."""
+        self.quiet.set()
+
+    def connected(self, door: "Door") -> None:
+        """A client has connected."""
+        self._doors.add(door)
+        self._someone.set()
+        self.quiet.clear()
+
+    def disconnected(self, door: "Door") -> None:
+        """A connection is gone."""
+        self._doors.discard(door)
+        if not self._doors:
+            self.quiet.set()
+
+    def submit(self, call: Call) -> None:
+        """A prediction has arrived whole."""
+        self.total += 1
+        self.dispatcher.submit(call)
+
+    def client_left(self, call: Call) -> None:
+        """The client of a call is gone: it never starts if it is queued, and is told to stop if it can."""
+        call.client = None
+        if call.stage is Stage.QUEUED:
+            self.dispatcher.withdraw(call)
+        elif call.slot is not None:
+            call.body = []
+            call.slot.abandon()
+
+    def count_failure(self, call: Call, problem: Problem) -> None:
+        """A prediction ends with this problem."""
+        if problem.status >= 500:
+            self.failed += 1
+
+    def count_refusal(self, problem: Problem) -> None:
+        """A request is refused before it was a call."""
+        if problem.code is Code.QUEUE_FULL:
+            self.total += 1
+            self.failed += 1
+
+    async def run(self) -> None:
+        """Keep the doors' time limits until cancelled; sleeps for good while nobody is connected."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._someone.wait()
+            now = loop.time()
+            for door in list(self._doors):
+                door.sweep(now)
+            if not self._doors:
+                self._someone.clear()
+            await asyncio.sleep(SWEEP_S)
+
+    def close_doors(self, *, abort: bool = False) -> None:
+        """Close connections that wait for nothing, the others after their answer; or all at once."""
+        for door in list(self._doors):
+            if abort:
+                door.abort()
+            else:
+                door.shutdown()

@@ -1,0 +1,213 @@
+"""The supervisor: puts the parts together, runs them until told to stop, and takes them apart in order."""
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import uvloop
+
+from predictord.errors import ExitCode
+from predictord.generation import Generation
+from predictord.linux import become_subreaper
+from predictord.problem import Code, Problem
+from predictord.settings import Settings
+from predictord.snapshot import take_snapshot
+from predictord.supervisor.access import AccessRules
+from predictord.supervisor.alarm import LoopAlarm
+from predictord.supervisor.console import LoadingDisplay, open_console
+from predictord.supervisor.devices import Device, discover
+from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.fleet import Fleet
+from predictord.supervisor.launcher import Launcher
+from predictord.supervisor.listen import listen, urls
+from predictord.supervisor.proxy import Proxy
+from predictord.supervisor.signals import StopSignals
+from predictord.supervisor.watchdog import Watchdog
+from predictord.wire import WorkerOptions
+
+if TYPE_CHECKING:
+    from predictord.supervisor.http_server import HttpServer
+
+log = logging.getLogger("predictord")
+
+_FLUSH_LIMIT_S = 1.0
+"""How long clients may take for answers that are on their way when everything else has stopped."""
+_GUARDIAN_LIMIT_S = 2.0
+_OPEN_FILES = 65_536
+
+
+def serve(settings: Settings) -> ExitCode:
+    """Serve until stopped; blocks. Raises `SettingsError` and `StartError` before anything is loaded."""
+    with open_console(settings.log_format, sys.stdout) as loading:
+        discovery = discover(settings.devices)
+        for note in discovery.notes:
+            log.info("%s", note, extra={"event": "devices"})
+        generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
+        sockets = listen(settings.host, settings.port)
+        devices = [device for device in discovery.devices for _ in range(settings.workers_per_device)]
+        _allow_many_files()
+        become_subreaper()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Supervisor(settings, loading).run(devices, generation, sockets))
+
+
+class Supervisor:
+    """One daemon's life."""
+
+    def __init__(self, settings: Settings, loading: LoadingDisplay) -> None:
+        self._settings = settings
+        self._loading = loading
+
+    async def run(self, devices: Sequence[Device], generation: Generation, sockets: list[socket.socket]) -> ExitCode:
+        """Start everything, wait for a reason to stop, and stop everything; returns what to exit with."""
+        loop = asyncio.get_running_loop()
+        self._signals = StopSignals(loop)
+        launcher = Launcher(loop, uuid4().hex, os.environ)
+        self._build(loop, launcher)
+        self._fleet.create(list(devices), {**generation.environment, **os.environ})
+        try:
+            async with asyncio.TaskGroup() as group:
+                fleet = group.create_task(self._fleet.run(generation))
+                await asyncio.sleep(0)  # the workers load while the imports below take their time
+                server = self._make_server()
+                serving = group.create_task(server.run_on(sockets))
+                sweeping = group.create_task(self._proxy.run())
+                self._tell_start(generation, sockets)
+                code = await self._until_stopped()
+                self._loading.stop()
+                code = await self._stop(server, code)
+                for task in (fleet, sweeping):
+                    task.cancel()
+                await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
+                serving.cancel()
+        finally:
+            launcher.guardian.dismiss(_GUARDIAN_LIMIT_S)
+        log.info("stopped", extra={"event": "stopped", "code": int(code)})
+        return code
+
+    def _build(self, loop: asyncio.AbstractEventLoop, launcher: Launcher) -> None:
+        settings = self._settings
+        self._dispatcher = Dispatcher(
+            max_queue=settings.max_queue,
+            queue_timeout_s=settings.queue_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+            clock=loop.time,
+            outlook=lambda: self._fleet.outlook(),  # noqa: PLW0108 - the fleet is made below
+        )
+        self._fleet = Fleet(
+            self._dispatcher,
+            launcher,
+            options=WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s),
+            startup_timeout_s=settings.startup_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+            loading=self._loading,
+        )
+        watchdog = Watchdog(loop.time, self._fleet.slots, self._fleet.overdue)
+        watchdog.alarm = LoopAlarm(loop, watchdog.tick)
+        self._dispatcher.alarm = LoopAlarm(loop, self._dispatcher.tick)
+        self._dispatcher.on_handed = watchdog.handed
+        token = settings.token.get_secret_value() if settings.token is not None else None
+        access = AccessRules(settings.allow_host, settings.allow_origin, token, settings.is_loopback)
+        self._proxy = Proxy(
+            access=access,
+            dispatcher=self._dispatcher,
+            max_body_bytes=settings.max_body_bytes,
+            debug=settings.debug,
+        )
+
+    def _make_server(self) -> "HttpServer":
+        from predictord.supervisor.app import build_app
+        from predictord.supervisor.http_server import HttpServer
+        from predictord.supervisor.memory import GpuMemory
+        from predictord.supervisor.status import Status
+
+        has_gpus = any(place.device.kind == "gpu" for place in self._fleet.places)
+        status = Status(self._fleet, self._dispatcher, self._proxy, GpuMemory(has_gpus=has_gpus))
+        app = build_app(status, queue_limit=self._settings.max_queue, debug=self._settings.debug)
+        return HttpServer(app, self._proxy)
+
+    def _tell_start(self, generation: Generation, sockets: list[socket.socket]) -> None:
+        count = len(self._fleet.places)
+        workers = f"{count} worker{'s' if count > 1 else ''}"
+        where = urls(sockets)
+        log.info(
+            "serving %s on %s with %s",
+            generation.path,
+            where[0],
+            workers,
+            extra={"event": "serving", "urls": where, "predictor": generation.path},
+        )
+        if not self._settings.is_loopback:
+            log.warning(
+                "other machines can connect; they need the token, and nothing here is encrypted",
+                extra={"event": "exposed"},
+            )
+
+    async def _until_stopped(self) -> ExitCode:
+        """Wait for a signal, or with `--no-reload` for a first load that fails."""
+        while True:
+            if self._signals.first is not None:
+                return self._signals.first.clean
+            if not self._settings.reload and self._fleet.cannot_load:
+                return ExitCode.CANNOT_START
+            await _either(self._signals.changed, self._fleet.changed)
+
+    async def _stop(self, server: "HttpServer", code: ExitCode) -> ExitCode:
+        """Drain, stop the workers, let answers flow out, close; a second signal cuts all of it short."""
+        if code is not ExitCode.CANNOT_START:
+            log.info("stopping: finishing what is in hand", extra={"event": "draining"})
+        self._dispatcher.drain()
+        async with asyncio.TaskGroup() as group:
+            ending = group.create_task(self._end_in_order(server))
+            while not ending.done():
+                if self._signals.second is not None:
+                    ending.cancel()
+                    self._fleet.kill_all()
+                    self._proxy.close_doors(abort=True)
+                    server.force_exit = True
+                    server.close()
+                    return self._signals.second.forced
+                await _either(self._signals.changed, done=ending)
+        return code
+
+    async def _end_in_order(self, server: "HttpServer") -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_s or None):
+                while self._dispatcher.queue or not self._fleet.is_idle:
+                    self._fleet.changed.clear()
+                    await self._fleet.changed.wait()
+        self._dispatcher.fail_queued(Problem(Code.DRAINING, "the service stopped before a worker was free"))
+        await self._fleet.stop()
+        server.close()
+        self._proxy.close_doors()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_LIMIT_S):
+                await self._proxy.quiet.wait()
+        self._proxy.close_doors(abort=True)
+
+
+async def _either(*events: asyncio.Event, done: "asyncio.Task[None] | None" = None) -> None:
+    """Wait until one of the events is set, or the task is done; clears the events."""
+    waits: list[asyncio.Task[object]] = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait([*waits, *([done] if done else [])], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    for event in events:
+        event.clear()
+
+
+def _allow_many_files() -> None:
+    """A connection is a file; raise the soft limit as far as it may go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,335 @@
+"""A slot: the supervisor's end of one data socket, which carries one exchange at a time."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from predictord.errors import WorkerError
+from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.frames import Frame, FrameReader
+from predictord.wire import (
+    Answers,
+    Cancel,
+    Free,
+    Ping,
+    Pong,
+    Predict,
+    StreamChunk,
+    StreamEnd,
+    StreamStart,
+    frame_head,
+)
+
+_MOST_BUFFERS = 512
+"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
+
+
+class End(Enum):
+    """How a data socket ended, which says what became of the last frame written to it."""
+
+    TAKEN = 1
+    """End of file: the worker read the frame, so its request may have run."""
+    UNREAD = 2
+    """ECONNRESET, or bytes that never left here: the worker did not have the whole frame."""
+
+
+class SlotOwner(Protocol):
+    """The place a slot belongs to, told what happens on it."""
+
+    id: int
+
+    @property
+    def generation_number(self) -> int:
+        """The generation that the worker runs."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether what it has in hand can be cancelled."""
+
+    def slot_free(self, slot: "Slot") -> None:
+        """The slot may take the next exchange."""
+
+    def slot_broken(self, slot: "Slot", reason: str) -> None:
+        """The worker broke the protocol, or closed the socket while it lives."""
+
+    def unfit(self) -> None:
+        """The worker asks to be retired (a sticky CUDA error)."""
+
+
+class Slot:
+    """Writes frames to a worker and reads its answers, straight from the loop's callbacks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, owner: SlotOwner, thread: int) -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self._socket = sock
+        self._owner = owner
+        self._reader = FrameReader()
+        self._unsent: list[Buffer] = []
+        self._paused = False
+        self._on_pong: Callable[[], None] | None = None
+        self.thread = thread
+        """Ident of the worker's thread behind it, as `faulthandler` prints it."""
+        self.calls: list[Call] = []
+        """What the worker has in hand; empty as soon as it has answered."""
+        self.busy = False
+        """Whether an exchange is going on: also while `post_predict` runs after the answer, and for a ping."""
+        self.deadline = 0.0
+        """`loop.time()` by which the answer, or the next piece of the stream, is due; 0 is never."""
+        self.timeout_s = 0.0
+        self.end: End | None = None
+        loop.add_reader(sock.fileno(), self._on_readable)
+
+    def hand(self, calls: list[Call], now: float, timeout_s: float) -> None:
+        """Give the worker these calls as one frame; from here on they are never run again."""
+        self.calls = calls
+        self.busy = True
+        self.timeout_s = timeout_s
+        self.deadline = now + timeout_s if timeout_s else 0.0
+        owner = self._owner
+        body_bytes = 0
+        heads = []
+        parts: list[Buffer] = [b""]
+        for call in calls:
+            call.slot = self
+            call.stage = Stage.HANDED
+            call.handed = now
+            call.place_id = owner.id
+            call.generation = owner.generation_number
+            body_bytes += call.head.body_bytes
+            heads.append(call.head)
+            parts += call.body
+        parts[0] = frame_head(Predict(heads), body_bytes)
+        self._send(parts)
+
+    def ping(self, on_pong: Callable[[], None]) -> None:
+        """Ask the thread behind the slot for a sign of life; the slot is taken until it comes."""
+        self.busy = True
+        self.deadline = 0.0
+        self._on_pong = on_pong
+        self._send([frame_head(Ping())])
+
+    def cancel(self) -> None:
+        """Tell the worker that nobody waits for what it has in hand any more."""
+        if self.end is None:
+            self._send([frame_head(Cancel())])
+
+    def abandon(self) -> None:
+        """The client has left: a stream is closed, an async prediction cancelled, a sync one runs to its end."""
+        self.resume_reading()
+        if any(call.client is not None for call in self.calls):
+            return  # others of the batch still wait
+        if self._owner.is_async or self.calls[0].stage is Stage.STREAMING:
+            self.cancel()
+
+    def pause_reading(self) -> None:
+        """Take no more of a stream: the client's connection is full, and so will be the worker's socket."""
+        if not self._paused and self.end is None:
+            self._paused = True
+            self.deadline = 0.0
+            self._loop.remove_reader(self._socket.fileno())
+
+    def resume_reading(self) -> None:
+        """Go on taking a stream."""
+        if self._paused and self.end is None:
+            self._paused = False
+            self._extend_deadline()
+            self._loop.add_reader(self._socket.fileno(), self._on_readable)
+
+    def drain(self) -> None:
+        """Read what a dead worker left: answers that it sent, then how the socket ended."""
+        while self.end is None:
+            try:
+                self._read()
+            except BlockingIOError:
+                # Somebody else still holds the worker's end; the frame counts as taken.
+                self._finish(End.TAKEN)
+
+    def close(self) -> None:
+        """Let go of the socket, which asks the worker to end."""
+        self._stop_watching()
+        if self.end is None:
+            self.end = End.TAKEN
+        self._socket.close()
+
+    def _on_readable(self) -> None:
+        try:
+            self._read()
+        except BlockingIOError:
+            return
+        if self.end is not None:
+            self._owner.slot_broken(self, "closed its data socket")
+
+    def _read(self) -> None:
+        try:
+            frames = self._reader.read(self._socket)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._finish(End.UNREAD)
+            return
+        except WorkerError as error:
+            self._finish(End.TAKEN)
+            self._owner.slot_broken(self, str(error))
+            return
+        if frames is None:
+            self._finish(End.UNREAD if self._unsent else End.TAKEN)
+            return
+        if len(frames) == 1:
+            self._on_frame(*frames[0])
+        elif frames:
+            self._on_frames(frames)
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        """Several frames at once: neighbouring pieces of a stream go to the client together."""
+        pieces: list[Buffer] = []
+        for message, body in frames:
+            if type(message) is StreamChunk:
+                pieces.append(body)
+                continue
+            self._on_pieces(pieces)
+            pieces = []
+            self._on_frame(message, body)
+        self._on_pieces(pieces)
+
+    def _on_frame(self, message: object, body: Buffer) -> None:
+        kind = type(message)
+        if kind is Answers:
+            self._on_answers(message, body)  # type: ignore[arg-type]
+        elif kind is StreamChunk:
+            self._on_pieces([body])
+        elif kind is StreamStart:
+            self._on_stream_start(message)  # type: ignore[arg-type]
+        elif kind is StreamEnd:
+            self._on_stream_end(message)  # type: ignore[arg-type]
+        elif kind is Free and self.busy and not self.calls:
+            self._free()
+        elif kind is Pong and self._on_pong is not None:
+            on_pong, self._on_pong = self._on_pong, None
+            self._free()
+            on_pong()
+        else:
+            self._owner.slot_broken(self, f"sent {kind.__name__} out of turn")
+
+    def _on_answers(self, message: Answers, body: Buffer) -> None:
+        calls = self.calls
+        if len(calls) != len(message.answers) or calls[0].stage is not Stage.HANDED:
+            self._owner.slot_broken(self, f"sent {len(message.answers)} answers to {len(calls)} requests")
+            return
+        self.calls = []
+        if len(calls) == 1:
+            self._answer(calls[0], message, 0, body)
+        else:
+            view, at = memoryview(body), 0
+            for index, call in enumerate(calls):
+                size = message.answers[index].body_bytes
+                self._answer(call, message, index, view[at : at + size])
+                at += size
+        self._settle(message.busy, message.unfit)
+
+    def _answer(self, call: Call, message: Answers, index: int, body: Buffer) -> None:
+        call.stage = Stage.DONE
+        call.slot = None
+        call.predict_ms = message.predict_ms
+        if call.client is not None:
+            call.client.answer(call, message.answers[index], body)
+
+    def _on_stream_start(self, message: StreamStart) -> None:
+        if len(self.calls) != 1 or self.calls[0].stage is not Stage.HANDED:
+            self._owner.slot_broken(self, "sent a stream out of turn")
+            return
+        call = self.calls[0]
+        call.stage = Stage.STREAMING
+        call.predict_ms = message.predict_ms
+        self._extend_deadline()
+        if call.client is None:
+            self.cancel()
+        else:
+            call.client.start_stream(call, message)
+
+    def _on_pieces(self, pieces: list[Buffer]) -> None:
+        if not pieces or not self.calls:
+            return
+        self._extend_deadline()
+        call = self.calls[0]
+        if call.client is not None:
+            call.client.stream(call, pieces)
+
+    def _on_stream_end(self, message: StreamEnd) -> None:
+        if not self.calls:
+            self._owner.slot_broken(self, "ended a stream out of turn")
+            return
+        call = self.calls[0]
+        self.calls = []
+        call.stage = Stage.DONE
+        call.slot = None
+        if call.client is not None:
+            call.client.end_stream(call, message.problem, message.tail)
+        self._settle(message.busy, message.unfit)
+
+    def _settle(self, busy: bool, unfit: bool) -> None:
+        """The calls are answered: free the slot, or wait for `Free`."""
+        if unfit:
+            self._owner.unfit()
+        if busy:
+            self._extend_deadline()
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self.busy = False
+        self.deadline = 0.0
+        self._owner.slot_free(self)
+
+    def _extend_deadline(self) -> None:
+        if self.timeout_s and not self._paused:
+            self.deadline = self._loop.time() + self.timeout_s
+
+    def _send(self, parts: list[Buffer]) -> None:
+        if self._unsent:
+            self._unsent += parts
+            return
+        try:
+            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The worker is gone: its pid says so soon, and nothing of this frame was read.
+            self._unsent = parts
+            return
+        self._keep_unsent(parts, sent)
+        if self._unsent:
+            self._loop.add_writer(self._socket.fileno(), self._on_writable)
+
+    def _keep_unsent(self, parts: list[Buffer], sent: int) -> None:
+        for index, part in enumerate(parts):
+            if sent < len(part):
+                self._unsent = [memoryview(part)[sent:], *parts[index + 1 :]]
+                return
+            sent -= len(part)
+        self._unsent = []
+
+    def _on_writable(self) -> None:
+        parts, self._unsent = self._unsent, []
+        try:
+            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._loop.remove_writer(self._socket.fileno())
+            self._unsent = parts
+            return
+        self._keep_unsent(parts, sent)
+        if not self._unsent:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _finish(self, end: End) -> None:
+        self._stop_watching()
+        self.end = end
+
+    def _stop_watching(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())

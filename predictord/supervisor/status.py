@@ -1,0 +1,92 @@
+"""What the daemon says of itself: the documents behind `/`, `/status` and `/readyz`."""
+
+import os
+from typing import Any
+
+from predictord import __version__
+from predictord.problem import Problem
+from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.fleet import Fleet
+from predictord.supervisor.memory import GpuMemory, rss_bytes
+from predictord.supervisor.place import Place
+from predictord.supervisor.proxy import Proxy
+
+
+class Status:
+    """Reads the daemon's parts, and changes none."""
+
+    def __init__(self, fleet: Fleet, dispatcher: Dispatcher, proxy: Proxy, gpu_memory: GpuMemory) -> None:
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._proxy = proxy
+        self._gpu_memory = gpu_memory
+
+    async def document(self, *, queue_limit: int) -> dict[str, Any]:
+        """`GET /status` (DESIGN.md, section 3)."""
+        fleet = self._fleet
+        vram = await self._gpu_memory.by_process()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": fleet.state.value,
+            "predictor": self._predictor(),
+            "generation": fleet.generation.number,
+            "reload": None,
+            "workers": [_worker(place, vram) for place in fleet.places],
+            "queue": {"depth": len(self._dispatcher.queue), "limit": queue_limit},
+            "requests": {"total": self._proxy.total, "failed": self._proxy.failed, "in_flight": fleet.in_hand},
+            "error": self._error(),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """`GET /`: what is served here and where to look further."""
+        return {
+            "service": "predictord",
+            "version": __version__,
+            "state": self._fleet.state.value,
+            "predictor": self._predictor(),
+            "generation": self._fleet.generation.number,
+            "links": {
+                "predict": "POST /predict",
+                "status": "/status",
+                "health": "/healthz",
+                "readiness": "/readyz",
+                "schema": "/openapi.json",
+            },
+        }
+
+    def unready(self) -> Problem | None:
+        """Why no worker can answer now; `None` when one can."""
+        return self._fleet.unready()
+
+    @property
+    def payload_schema(self) -> bytes | None:
+        """The JSON schema of a typed payload, as JSON, once a worker has told it."""
+        contracts = (place.contract for place in self._fleet.places)
+        return next((contract.schema for contract in contracts if contract is not None), None)
+
+    def _predictor(self) -> dict[str, Any]:
+        generation = self._fleet.generation
+        contracts = (place.contract for place in self._fleet.places)
+        name = next((contract.class_name for contract in contracts if contract is not None), generation.class_name)
+        return {"path": generation.path, "class": name}
+
+    def _error(self) -> dict[str, str] | None:
+        error = self._fleet.load_error
+        return None if error is None else {"detail": error.detail, "traceback": error.traceback}
+
+
+def _worker(place: Place, vram: dict[int, int]) -> dict[str, Any]:
+    device = place.device
+    pid = place.process.pid if place.process is not None else None
+    return {
+        "id": place.id,
+        "pid": pid,
+        "device": {"kind": device.kind, "index": device.index, "uuid": device.uuid, "name": device.name},
+        "state": place.state.value,
+        "generation": place.generation_number,
+        "requests": place.requests,
+        "restarts": place.restarts,
+        "rss_bytes": rss_bytes(pid) if pid is not None else None,
+        "vram_bytes": vram.get(pid) if pid is not None else None,
+    }

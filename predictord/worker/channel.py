@@ -1,0 +1,118 @@
+"""A data socket as the worker's threads use it: blocking, whole frames, one exchange at a time."""
+
+import contextlib
+import os
+import socket
+
+from predictord.wire import MAX_HEADER_BYTES, PREFIX, Cancel, ToSupervisor, ToWorker, decode_to_worker, frame_head
+
+Buffer = bytes | bytearray | memoryview
+
+_CHUNK_BYTES = 1 << 16
+_MOST_BUFFERS = 512
+"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
+
+
+class ChannelClosed(Exception):
+    """The supervisor closed its end: the worker is asked to end."""
+
+
+class Channel:
+    """Reads and writes frames with blocking calls, so that nothing stands between the socket and `predict`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._rest = b""
+
+    def receive(self) -> tuple[ToWorker, Buffer]:
+        """The next message and its body; blocks without limit. Raises `ChannelClosed`."""
+        data = self._rest or self._receive_some()
+        while len(data) < PREFIX.size:
+            data += self._receive_some()
+        header_bytes, body_bytes = PREFIX.unpack_from(data)
+        if header_bytes > MAX_HEADER_BYTES:
+            raise ChannelClosed(f"a header of {header_bytes} bytes")
+        body_at = PREFIX.size + header_bytes
+        while len(data) < body_at:
+            data += self._receive_some()
+        message = decode_to_worker(memoryview(data)[PREFIX.size : body_at])
+        end = body_at + body_bytes
+        if len(data) >= end:
+            self._rest = data[end:]
+            return message, data[body_at:end]
+        self._rest = b""
+        return message, self._receive_body(data[body_at:], body_bytes)
+
+    def send(self, message: ToSupervisor, body: Buffer = b"") -> None:
+        """Write one frame; blocks while the supervisor takes nothing. Raises `ChannelClosed`."""
+        self.send_parts([frame_head(message, len(body)), body] if body else [frame_head(message)])
+
+    def send_parts(self, parts: list[Buffer]) -> None:
+        """Write several buffers one after another in as few system calls as they fit in."""
+        try:
+            if len(parts) == 1:
+                self._socket.sendall(parts[0])
+                return
+            for start in range(0, len(parts), _MOST_BUFFERS):
+                self._send_vector(parts[start : start + _MOST_BUFFERS])
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def cancelled(self) -> bool:
+        """Whether a `Cancel` has come for what is in hand; never blocks, and takes the message."""
+        with contextlib.suppress(BlockingIOError):
+            if not self._rest:
+                self._rest = self._socket.recv(_CHUNK_BYTES, socket.MSG_DONTWAIT)
+                if not self._rest:
+                    raise ChannelClosed("end of file")
+            message, _ = self.receive()
+            return isinstance(message, Cancel)
+        return False
+
+    def close(self) -> None:
+        """Close the socket; children forked by user code do so at once, or they would hold it open."""
+        self._socket.close()
+
+    def _receive_some(self) -> bytes:
+        try:
+            data = self._socket.recv(_CHUNK_BYTES)
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        if not data:
+            raise ChannelClosed("end of file")
+        return data
+
+    def _receive_body(self, start: bytes, body_bytes: int) -> bytearray:
+        body = bytearray(body_bytes)
+        filled = len(start)
+        body[:filled] = start
+        view = memoryview(body)
+        while filled < body_bytes:
+            try:
+                count = self._socket.recv_into(view[filled:])
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+            if not count:
+                raise ChannelClosed("end of file")
+            filled += count
+        return body
+
+    def _send_vector(self, parts: list[Buffer]) -> None:
+        sent = self._socket.sendmsg(parts)
+        for part in parts:
+            if sent >= len(part):
+                sent -= len(part)
+            else:
+                self._socket.sendall(memoryview(part)[sent:])
+                sent = 0
+
+
+def close_in_forked_children(*sockets: socket.socket) -> None:
+    """Let a plain fork by user code (multiprocessing) drop these, so that their end is seen at once."""
+
+    def close() -> None:
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
+
+    os.register_at_fork(after_in_child=close)

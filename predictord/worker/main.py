@@ -1,0 +1,179 @@
+"""A worker process from exec to end: tie its life to the supervisor's, load the predictor, say ready, serve."""
+
+import asyncio
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from types import FrameType
+
+from predictord.errors import PredictorError
+from predictord.linux import become_subreaper, die_with_parent, volunteer_for_oom
+from predictord.wire import STACK_SIGNAL, Hello, Load, LoadFailed, Ready
+from predictord.worker.channel import Channel, close_in_forked_children
+from predictord.worker.contract import build, find_class, read_contract
+from predictord.worker.control import Control
+from predictord.worker.failure import describe, hint, predictor_traceback
+from predictord.worker.loader import Loader
+from predictord.worker.outcome import Stopping
+from predictord.worker.predictor import LoadedPredictor
+from predictord.worker.sync_server import SyncServer
+
+
+def main() -> None:
+    """Run as `python -m predictord.worker CONTROL_FD STACKS_FD SUPERVISOR_PID`."""
+    control_fd, stacks_fd, supervisor_pid = map(int, sys.argv[1:4])
+    die_with_parent(supervisor_pid)
+    become_subreaper()
+    volunteer_for_oom()
+    _watch_signals(stacks_fd)
+    # A pipe makes stdout block-buffered, and what the predictor prints belongs on the console now.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    control = Control(socket.socket(fileno=control_fd))
+    control.socket.set_inheritable(False)
+    control.send(Hello(os.getpid()))
+    try:
+        load = control.receive_load()
+        _Worker(control, load).run()
+    except (Stopping, EOFError):
+        pass
+
+
+class _Worker:
+    """One load and what serves it."""
+
+    def __init__(self, control: Control, load: Load) -> None:
+        self._control = control
+        self._generation = load.generation
+        self._options = load.options
+        self._loader = Loader(load.generation)
+        self._load_started = perf_counter()
+
+    def run(self) -> None:
+        """Load, then serve until the supervisor closes the data sockets."""
+        predictor = self._run_on_loop() if self._looks_async() else self._load()
+        if predictor is None:
+            return
+        if predictor.contract.is_async:
+            self._on_loop(lambda: self._serve_async(predictor))
+        else:
+            self._serve_sync(predictor)
+
+    def _looks_async(self) -> bool:
+        """Whether to import with a loop running, which must be known before the class is.
+
+        A wrong guess costs little: an async `predict` that no project file spells out is
+        imported before the loop starts, a sync one is imported inside a loop.
+        """
+        return any(b"async def predict(" in source for source in self._generation.files.values())
+
+    def _run_on_loop(self) -> LoadedPredictor | None:
+        """Load with the loop running and serve on it; returns a predictor that turned out to be sync."""
+        loaded: LoadedPredictor | None = None
+
+        async def load_and_serve() -> None:
+            nonlocal loaded
+            loaded = self._load()
+            if loaded is not None and loaded.contract.is_async:
+                predictor, loaded = loaded, None
+                await self._serve_async(predictor)
+
+        self._on_loop(load_and_serve)
+        return loaded
+
+    def _on_loop(self, work: Callable[[], object]) -> None:
+        import uvloop
+
+        async def until_stopped() -> None:
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task()
+            assert task is not None
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+            try:
+                await work()  # type: ignore[misc]
+            except asyncio.CancelledError:
+                if not task.cancelling():
+                    raise
+            finally:
+                loop.remove_signal_handler(signal.SIGTERM)
+                signal.signal(signal.SIGTERM, _stop)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(until_stopped())
+
+    def _load(self) -> LoadedPredictor | None:
+        """Import, check and build the predictor; a failure is told to the supervisor."""
+        generation = self._generation
+        try:
+            self._loader.enter()
+            cls = find_class(self._loader.load(), generation.class_name)
+            contract = read_contract(cls, self._options)
+            return LoadedPredictor(build(cls, contract, generation.config), contract)
+        except Stopping:
+            raise
+        except PredictorError as error:
+            self._control.send(LoadFailed(str(error), error.traceback))
+        except BaseException as error:
+            detail = describe(error)
+            advice = hint(error)
+            self._control.send(LoadFailed(f"{detail} ({advice})" if advice else detail, predictor_traceback(error)))
+        return None
+
+    def _say_ready(self, predictor: LoadedPredictor, threads: list[int], far_ends: list[socket.socket]) -> None:
+        contract = predictor.contract
+        self._control.send(
+            Ready(
+                class_name=contract.class_name,
+                is_async=contract.is_async,
+                concurrency=contract.concurrency,
+                max_batch_size=contract.max_batch_size,
+                batch_interval_s=contract.batch_interval_s,
+                threads=threads,
+                late_files=self._loader.late_files,
+                schema=predictor.decoder.schema,
+                load_s=perf_counter() - self._load_started,
+            )
+        )
+        self._control.hand_over(far_ends)
+
+    def _serve_sync(self, predictor: LoadedPredictor) -> None:
+        pairs = [socket.socketpair() for _ in range(predictor.contract.concurrency)]
+        close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
+        servers = [SyncServer(predictor, Channel(near)) for near, _ in pairs]
+        far_ends = [far for _, far in pairs]
+        if len(servers) == 1:
+            self._say_ready(predictor, [threading.get_ident()], far_ends)
+            servers[0].run()
+            return
+        # Daemon threads: one that hangs in user code must not keep a stopping process alive.
+        threads = [threading.Thread(target=server.run, daemon=True) for server in servers]
+        for thread in threads:
+            thread.start()
+        self._say_ready(predictor, [thread.ident or 0 for thread in threads], far_ends)
+        for thread in threads:
+            thread.join()
+
+    async def _serve_async(self, predictor: LoadedPredictor) -> None:
+        from predictord.worker.async_server import serve
+
+        pairs = [socket.socketpair() for _ in range(predictor.contract.concurrency)]
+        close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
+        self._say_ready(predictor, [threading.get_ident()] * len(pairs), [far for _, far in pairs])
+        await serve(predictor, [near for near, _ in pairs])
+
+
+def _watch_signals(stacks_fd: int) -> None:
+    os.set_inheritable(stacks_fd, False)
+    faulthandler.enable(stacks_fd)
+    faulthandler.register(STACK_SIGNAL, stacks_fd, all_threads=True, chain=False)
+    # A handler, not SIG_IGN, which programs that the predictor starts would inherit.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopping

@@ -10,8 +10,8 @@ import signal
 import socket
 from pathlib import Path
 
-MARK = "PREDICTORD_TEST_MARK"
-"""The environment variable that every process of a daemon inherits."""
+MARK = "TEST_MARK"
+"""The environment variable that every process of a daemon inherits; `PREDICTORD_*` would be taken for a setting."""
 
 
 def marked(mark: str) -> list[int]:

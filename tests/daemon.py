@@ -201,9 +201,8 @@ class Daemon:
     def wait_ready(self, deadline_s: float = 30) -> None:
         """Return once `/readyz` answers 200."""
         end = time.monotonic() + deadline_s
-        while self.client.get("/readyz").status_code != 200:
-            assert self._process.poll() is None, f"ended with {self._process.returncode}\n{self.log_text()}"
-            assert time.monotonic() < end, f"not ready in {deadline_s} s\n{self.log_text()}"
+        while (answer := self.client.get("/readyz")).status_code != 200:
+            assert time.monotonic() < end, f"not ready in {deadline_s} s: {answer.text}\n{self.log_text()}"
             time.sleep(0.02)
 
     def status(self) -> dict[str, Any]:

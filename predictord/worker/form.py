@@ -29,11 +29,14 @@ class _MultiPart(MultiPartParser):
         self._ended = True
 
     async def parse(self) -> FormData:
-        form = await super().parse()
-        if not self._ended:
-            await form.close()
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        if not self._ended:  # raised inside the parser, which then closes the files it has made
             raise MultiPartException("it ends before its closing boundary")
-        return form
 
 
 def parse_multipart(content_type: str, body: bytes) -> FormData:

@@ -10,6 +10,9 @@ from predictord.worker.json_body import parse_json
 
 Body = bytes | bytearray | memoryview
 
+MAX_ERRORS = 100
+"""A list of a million wrong items is not answered with a million errors."""
+
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^\s;"']*)""", re.IGNORECASE)
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined"})
 """Codecs of Python's that no client means; decoding some takes quadratic time."""
@@ -122,4 +125,4 @@ def _validation_problem(errors: list[dict[str, Any]], payload: Any) -> Problem:
         detail += f" (and {len(errors) - 1} more, see errors)"
     if isinstance(payload, bytes):
         detail += "; the body came without a Content-Type that is parsed, such as application/json"
-    return Problem(Code.VALIDATION_FAILED, detail, errors=errors)
+    return Problem(Code.VALIDATION_FAILED, detail, errors=errors[:MAX_ERRORS])

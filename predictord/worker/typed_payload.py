@@ -6,9 +6,6 @@ from typing import Any
 import msgspec
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
-MAX_ERRORS = 100
-"""A list of a million wrong items is not answered with a million errors."""
-
 
 class NoSchema(Exception):
     """The annotation is not a type that pydantic can validate; its text says so."""
@@ -92,7 +89,7 @@ def _field_errors(error: ValidationError) -> list[dict[str, Any]]:
             "msg": _printable(detail["msg"]),
             "type": detail["type"],
         }
-        for detail in _details(error)[:MAX_ERRORS]
+        for detail in _details(error)
     ]
 
 

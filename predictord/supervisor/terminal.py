@@ -28,8 +28,7 @@ class TerminalView:
 
     def __init__(self, file: IO[str], loading: Callable[[], list[tuple[str, float]]]) -> None:
         self._loading = loading
-        self._console = Console(file=file, highlight=False, markup=False, emoji=False)
-        self._can_move = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._console = Console(file=file)
         self._live = Live(
             get_renderable=self._draw_loading,
             console=self._console,
@@ -53,7 +52,7 @@ class TerminalView:
 
     def refresh(self) -> None:
         """Bring the display of what is loading up to date; `is_live` says whether there is one."""
-        is_live = self._can_move and bool(self._loading())
+        is_live = self._console.is_interactive and bool(self._loading())
         if is_live and not self.is_live:
             self._live.start(refresh=True)
         elif is_live:

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from predictord.supervisor.log_line import LINE_CHARACTERS, TEXT_CHARACTERS, escape, render_json, render_plain
 
-HOSTILE = st.text(st.characters(codec=None, categories=None), max_size=40)
+HOSTILE = st.text(st.characters(exclude_categories=()), max_size=40)
 
 
 def record(message: str = "hello", **fields: Any) -> logging.LogRecord:
@@ -41,6 +41,7 @@ def test_escape(text: str, shown: str) -> None:
 
 
 @given(HOSTILE, HOSTILE)
+@example("\ud800", "\ud800")
 def test_every_format_is_one_harmless_line(message: str, field: str) -> None:
     plain, encoded = render_plain(record(message)), render_json(record(message, path=field, nested={field: [field]}))
     for line in (plain, encoded):

@@ -122,5 +122,6 @@ def test_a_dumb_terminal_gets_lines_and_no_moves(terminal: Terminal, monkeypatch
     with open_console("auto", terminal.stream) as loading:
         loading.start("worker 0")
         log.info("hello")
+        loading.stop()
     terminal.close()
     assert re.fullmatch(r"\d\d:\d\d:\d\d hello\r\n", terminal.seen)

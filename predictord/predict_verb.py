@@ -12,7 +12,7 @@ import click
 from predictord.errors import ExitCode, SettingsError
 from predictord.settings import Settings
 from predictord.snapshot import take_snapshot
-from predictord.wire import Headers, RequestHead, WorkerOptions
+from predictord.wire import RequestHead, WorkerOptions
 
 
 def make_request(
@@ -55,22 +55,19 @@ def predict_here(settings: Settings, head: RequestHead, body: bytes) -> ExitCode
 
     generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
     options = WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s)
+    statuses: list[int] = []
+
+    def report_head(status: int, header_block: bytes) -> None:
+        statuses.append(status)
+        click.echo(f"HTTP {status}\n{header_block.decode('latin-1').replace(chr(13), '')}", err=True, nl=False)
+
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "wb") as answer:
+    with os.fdopen(os.dup(1), "wb", buffering=0) as answer:
         os.dup2(2, 1)
         os.environ.update(generation.environment)
-        status, headers, chunks, timings = predict_once(generation, options, head, body)
-        _report(status, headers)
-        for chunk in chunks:
-            answer.write(chunk)
-            answer.flush()
+        timings = predict_once(generation, options, head, body, on_head=report_head, on_body=answer.write)
     click.echo(", ".join(f"{name} {took_ms:.1f} ms" for name, took_ms in timings.items()), err=True)
-    return ExitCode.NO if status >= 400 else ExitCode.STOPPED
-
-
-def _report(status: int, headers: Headers) -> None:
-    lines = [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers]
-    click.echo("\n".join([f"HTTP {status}", *lines]), err=True)
+    return ExitCode.NO if statuses[0] >= 400 else ExitCode.STOPPED
 
 
 def _make_data(data: str | None) -> tuple[bytes, str]:

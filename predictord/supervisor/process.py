@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from predictord.errors import WorkerError
-from predictord.supervisor.frames import FrameReader
+from predictord.frames import FrameReader
 from predictord.supervisor.output import WorkerOutput
 from predictord.wire import STACK_SIGNAL, Channels, Load, ToSupervisor, frame_head
 

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Protocol
 
 from predictord.errors import WorkerError
+from predictord.frames import Frame, FrameReader
 from predictord.supervisor.call import Buffer, Call, Stage
-from predictord.supervisor.frames import Frame, FrameReader
 from predictord.wire import (
     Answers,
     Cancel,

@@ -15,10 +15,9 @@ from predictord.errors import PredictorError
 from predictord.linux import become_subreaper, die_with_parent, volunteer_for_oom
 from predictord.wire import STACK_SIGNAL, Hello, Load, LoadFailed, Ready
 from predictord.worker.channel import Channel, close_in_forked_children
-from predictord.worker.contract import build, find_class, read_contract
 from predictord.worker.control import Control
-from predictord.worker.failure import describe, hint, predictor_traceback
 from predictord.worker.loader import Loader
+from predictord.worker.loading import load_predictor, looks_async
 from predictord.worker.outcome import Stopping
 from predictord.worker.predictor import LoadedPredictor
 from predictord.worker.sync_server import SyncServer
@@ -55,21 +54,13 @@ class _Worker:
 
     def run(self) -> None:
         """Load, then serve until the supervisor closes the data sockets."""
-        predictor = self._run_on_loop() if self._looks_async() else self._load()
+        predictor = self._run_on_loop() if looks_async(self._generation) else self._load()
         if predictor is None:
             return
         if predictor.contract.is_async:
             self._on_loop(lambda: self._serve_async(predictor))
         else:
             self._serve_sync(predictor)
-
-    def _looks_async(self) -> bool:
-        """Whether to import with a loop running, which must be known before the class is.
-
-        A wrong guess costs little: an async `predict` that no project file spells out is
-        imported before the loop starts, a sync one is imported inside a loop.
-        """
-        return any(b"async def predict(" in source for source in self._generation.files.values())
 
     def _run_on_loop(self) -> LoadedPredictor | None:
         """Load with the loop running and serve on it; returns a predictor that turned out to be sync."""
@@ -106,21 +97,11 @@ class _Worker:
             runner.run(until_stopped())
 
     def _load(self) -> LoadedPredictor | None:
-        """Import, check and build the predictor; a failure is told to the supervisor."""
-        generation = self._generation
+        """The predictor, or `None` after the supervisor was told why there is none."""
         try:
-            self._loader.enter()
-            cls = find_class(self._loader.load(), generation.class_name)
-            contract = read_contract(cls, self._options)
-            return LoadedPredictor(build(cls, contract, generation.config), contract)
-        except Stopping:
-            raise
+            return load_predictor(self._loader, self._generation, self._options)
         except PredictorError as error:
             self._control.send(LoadFailed(str(error), error.traceback))
-        except BaseException as error:
-            detail = describe(error)
-            advice = hint(error)
-            self._control.send(LoadFailed(f"{detail} ({advice})" if advice else detail, predictor_traceback(error)))
         return None
 
     def _say_ready(self, predictor: LoadedPredictor, threads: list[int], far_ends: list[socket.socket]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from time import perf_counter
 from typing import Any
 
@@ -70,8 +70,9 @@ class SyncServer:
         except BaseException as error:
             self._answer([failure(error)], started, busy=False)
             return
-        if inspect.isgenerator(returned):
-            self._stream(returned, head, started)
+        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+            items = returned if inspect.isgenerator(returned) else self._drive(returned)
+            self._stream(items, head, started)
             self._after_stream(filled, None)
         elif is_streaming_response(returned):
             self._stream_response(returned, head, started)
@@ -192,6 +193,22 @@ class SyncServer:
             raise
         except BaseException:
             log.exception("the response's background task failed")
+
+    def _drive(self, items: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+        """An async generator that a sync `predict` returned, item by item."""
+        runner = self._loop()
+
+        async def following() -> Any:
+            return await anext(items, _NOTHING)
+
+        async def close() -> None:
+            await items.aclose()
+
+        try:
+            while (item := runner.run(following())) is not _NOTHING:
+                yield item
+        finally:
+            runner.run(close())
 
     def _loop(self) -> asyncio.Runner:
         # Starlette's responses are coroutines; the thread gets a loop of its own when one first turns up.

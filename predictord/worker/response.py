@@ -62,7 +62,7 @@ def is_streaming_response(value: Any) -> bool:
     if not _is_response(value):
         return False
     plain = sys.modules["starlette.responses"].Response
-    return type(value).__call__ is not plain.__call__ or not hasattr(value, "body")
+    return type(value).__call__ is not plain.__call__
 
 
 def encode_http_exception(exception: Any) -> Encoded:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,17 @@ def test_bad_json_is_400_and_names_the_position(body: bytes, place: str, reason:
 @pytest.mark.parametrize("spaces", [0, 70_000])
 def test_a_thousand_levels_are_fine(spaces: int) -> None:
     assert depth_of(PayloadDecoder()(JSON, b" " * spaces + b"[" * 1000 + b"]" * 1000)) == 1000
+
+
+@pytest.mark.parametrize("spaces", [0, 70_000])
+def test_the_depth_limit_is_not_the_interpreters(spaces: int) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)  # as a predictor may, and past it lies the end of the C stack
+    try:
+        problem = problem_of(JSON, b" " * spaces + b"[" * 1001 + b"]" * 1001)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert "deeper than 1,000" in problem.detail
 
 
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}:,"\\u0123456789.eE+-tfn \n\x00é', max_size=60).map(str.encode))

@@ -27,6 +27,9 @@ def describe(payload_schema: bytes | None) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "predictord", "version": __version__},
-        "paths": {"/predict": {"post": operation}},
+        "paths": {
+            "/": {"post": {**operation, "operationId": "predict_at_root"}},
+            "/predict": {"post": operation},
+        },
         "components": {"schemas": definitions},
     }

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from time import perf_counter
 from typing import Any
 
@@ -70,9 +70,10 @@ class SyncServer:
         except BaseException as error:
             self._answer([failure(error)], started, busy=False)
             return
-        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
-            items = returned if inspect.isgenerator(returned) else self._drive(returned)
-            self._stream(items, head, started)
+        if inspect.isasyncgen(returned):
+            returned = self._drive(returned)
+        if inspect.isgenerator(returned):
+            self._stream(returned, head, started)
             self._after_stream(filled, None)
         elif is_streaming_response(returned):
             self._stream_response(returned, head, started)
@@ -194,7 +195,7 @@ class SyncServer:
         except BaseException:
             log.exception("the response's background task failed")
 
-    def _drive(self, items: AsyncGenerator[Any, None]) -> Generator[Any, None, None]:
+    def _drive(self, items: Any) -> Generator[Any, None, None]:
         """An async generator that a sync `predict` returned, item by item."""
         runner = self._loop()
 

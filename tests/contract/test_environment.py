@@ -120,7 +120,7 @@ def test_token_is_hidden_from_workers() -> None:
     class Predictor:
         def predict(self):
             with open("/proc/self/environ", "rb") as file:
-                return [os.environ.get("PREDICTORD_TOKEN"), b"open sesame" in file.read()]
+                return [os.environ.get("PREDICTORD_TOKEN"), b"open-sesame" in file.read()]
     """
-    with Daemon(source, environment={"PREDICTORD_TOKEN": "open sesame"}, token="open sesame") as daemon:
+    with Daemon(source, environment={"PREDICTORD_TOKEN": "open-sesame"}, token="open-sesame") as daemon:
         assert daemon.predict({}).json() == [None, False]

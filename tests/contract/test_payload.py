@@ -28,7 +28,7 @@ def plain(value):
 class PythonPredictor:
     def predict(self, payload, query_params):
         if "deep" in query_params:
-            return type(payload).__name__
+            return [type(payload).__name__]
         return {"type": type(payload).__name__, "value": plain(payload)}
 """
 
@@ -115,7 +115,7 @@ def test_empty_json_body_is_refused(daemon: Daemon) -> None:
 
 
 def test_json_is_parsed_to_a_depth_of_1000(daemon: Daemon) -> None:
-    assert send(daemon, "application/json", "[" * 1000 + "]" * 1000, params={"deep": "1"}) == "list"
+    assert send(daemon, "application/json", "[" * 1000 + "]" * 1000, params={"deep": "1"}) == ["list"]
 
 
 @pytest.mark.parametrize("depth", [1001, 100_000])
@@ -243,11 +243,9 @@ def test_unparseable_model_is_400(typed: Daemon) -> None:
 
 
 def test_schema_is_in_openapi(typed: Daemon) -> None:
-    document = typed.client.get("/openapi.json").json()
-    schema = request_schema(document, "/predict")
+    schema = request_schema(typed.client.get("/openapi.json").json(), "/predict")
     assert schema["required"] == ["text"]
     assert schema["properties"]["n"]["type"] == "integer"
-    assert request_schema(document, "/") == schema
 
 
 def test_any_type_that_pydantic_validates_will_do() -> None:

@@ -90,16 +90,17 @@ METHODS = {
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+def module_daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     with Daemon(PLAYER + METHODS[request.param]) as daemon:
         yield daemon
 
 
-@pytest.fixture(autouse=True)
-def _clean(daemon: Daemon) -> None:
-    eventually(lambda: daemon.status()["requests"]["in_flight"] == 0)
-    daemon.ledger.clear()
-    (daemon.folder / "go").unlink(missing_ok=True)
+@pytest.fixture
+def daemon(module_daemon: Daemon) -> Daemon:
+    eventually(lambda: module_daemon.status()["requests"]["in_flight"] == 0)
+    module_daemon.ledger.clear()
+    (module_daemon.folder / "go").unlink(missing_ok=True)
+    return module_daemon
 
 
 SSE = {"accept": "text/event-stream"}

@@ -158,7 +158,7 @@ class Door(HttpToolsProtocol):
         self._request_id = self._choose_id(fields.get(b"x-request-id"))
         raw_path, _, query = self.url.partition(b"?")
         path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
-        problem = self._check_head(version, path, fields)
+        problem = self._check_head(version, raw_path, fields)
         if problem is not None:
             self._refuse(problem)
         elif self._method == b"POST" and path in _PREDICT_PATHS:
@@ -324,12 +324,12 @@ class Door(HttpToolsProtocol):
             return given.decode("ascii")
         return f"{self._id_prefix}{next(self._ids):08x}"
 
-    def _check_head(self, version: str, path: bytes, fields: dict[bytes, bytes]) -> Problem | None:
+    def _check_head(self, version: str, target: bytes, fields: dict[bytes, bytes]) -> Problem | None:
         """Why this request may not pass, from its head alone."""
         if version not in {"1.1", "1.0"}:
             return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
         local = self.server[0] if self.server else None
-        problem = self.proxy.access.check(self._method, path, self.headers, local)
+        problem = self.proxy.access.check(self._method, target, self.headers, local)
         self._extra = self.proxy.access.cors_headers(self.headers, self._method) if b"origin" in fields else b""
         if problem is not None:
             return problem

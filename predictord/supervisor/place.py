@@ -12,6 +12,7 @@ from predictord.generation import Generation
 from predictord.problem import Code, Problem
 from predictord.supervisor.devices import Device
 from predictord.supervisor.launcher import Launcher
+from predictord.supervisor.log_line import WORKER_OUTPUT
 from predictord.supervisor.process import Exit, WorkerProcess
 from predictord.supervisor.progress import LoadWatch
 from predictord.supervisor.slot import End, Slot
@@ -249,7 +250,7 @@ class Place:
         self.kill(f"did nothing for {self._startup_timeout_s:g} s while loading (--startup-timeout)")
 
     def _emit(self, line: str) -> None:
-        log.info("%s", line, extra={"event": "output", "worker": self.id})
+        log.info("%s", line, extra={"event": WORKER_OUTPUT, "worker": self.id})
 
     def _last_lines(self) -> list[str]:
         return self.process.output.tail if self.process is not None else []

@@ -7,6 +7,7 @@ from predictord.problem import Code, Problem
 from predictord.supervisor.access import AccessRules
 from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.limits import SWEEP_S, BodyBudget
 
 if TYPE_CHECKING:
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
 class Proxy:
     """Between the doors and the dispatcher; one a daemon."""
 
-    def __init__(self, *, access: AccessRules, dispatcher: Dispatcher, max_body_bytes: int, debug: bool) -> None:
+    def __init__(
+        self,
+        *,
+        access: AccessRules,
+        dispatcher: Dispatcher,
+        max_body_bytes: int,
+        debug: bool,
+        failures: FailureLog,
+    ) -> None:
         self.access = access
         self.dispatcher = dispatcher
         self.max_body_bytes = max_body_bytes
         self.budget = BodyBudget(max_body_bytes)
         self.debug = debug
+        self._failures = failures
         self.total = 0
         """Predictions asked for, whatever became of them."""
         self.failed = 0
@@ -62,6 +72,7 @@ class Proxy:
         """A prediction ends with this problem."""
         if problem.status >= 500:
             self.failed += 1
+            self._failures.record(problem, call.place_id)
 
     def count_refusal(self, problem: Problem) -> None:
         """A request is refused before it was a call."""

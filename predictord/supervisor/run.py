@@ -24,6 +24,7 @@ from predictord.supervisor.alarm import LoopAlarm
 from predictord.supervisor.console import LoadingDisplay, open_console
 from predictord.supervisor.devices import Device, discover
 from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.listen import listen, urls
@@ -120,6 +121,7 @@ class Supervisor:
             dispatcher=self._dispatcher,
             max_body_bytes=settings.max_body_bytes,
             debug=settings.debug,
+            failures=FailureLog(loop.time),
         )
 
     def _make_server(self) -> "HttpServer":

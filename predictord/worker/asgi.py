@@ -6,7 +6,7 @@ from typing import Any
 from predictord.wire import RequestHead, StreamChunk, StreamEnd, StreamStart, ToSupervisor
 from predictord.worker.channel import Buffer
 from predictord.worker.predictor import scope_of
-from predictord.worker.response import render_headers
+from predictord.worker.response import check_status, render_headers
 
 Send = Callable[[ToSupervisor, Buffer], Awaitable[None]]
 
@@ -30,6 +30,7 @@ async def run_response(
         if cancelled():
             raise ClientLeft("the client left")
         if message["type"] == "http.response.start":
+            check_status(message["status"])
             headers = list(message.get("headers", []))
             start = StreamStart(message["status"], render_headers(headers), elapsed_ms(), _length(headers))
             await send(start, b"")

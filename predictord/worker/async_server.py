@@ -262,7 +262,7 @@ class AsyncServer:
             raise
         except BaseException as error:
             problem = problem_of(error)
-            end = StreamEnd(problem, form.error_tail(problem), busy=True, unfit=is_sticky_cuda(error))
+            end = StreamEnd(problem, form.error_tail(problem, head.id), busy=True, unfit=is_sticky_cuda(error))
         await _close(items)
         channel.in_hand = None
         await channel.send(end)

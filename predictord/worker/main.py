@@ -1,6 +1,5 @@
 """A worker process from exec to end: tie its life to the supervisor's, load the predictor, say ready, serve."""
 
-import asyncio
 import faulthandler
 import os
 import signal
@@ -77,6 +76,8 @@ class _Worker:
         return loaded
 
     def _on_loop(self, work: Callable[[], object]) -> None:
+        import asyncio  # here, since a sync worker needs neither and starts sooner without
+
         import uvloop
 
         async def until_stopped() -> None:

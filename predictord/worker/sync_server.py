@@ -1,11 +1,10 @@
 """Serves a sync predictor: each data socket has one thread that reads, predicts and answers in turn."""
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Generator
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predictord.wire import (
     Answers,
@@ -28,6 +27,9 @@ from predictord.worker.outcome import Outcome, Stopping, failure, problem_of, su
 from predictord.worker.predictor import Arguments, LoadedPredictor, header
 from predictord.worker.response import is_streaming_response
 from predictord.worker.stream_format import StreamFormat
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("predictord.worker")
 
@@ -140,7 +142,7 @@ class SyncServer:
             raise
         except BaseException as error:
             problem = problem_of(error)
-            end = StreamEnd(problem, form.error_tail(problem), busy=True, unfit=is_sticky_cuda(error))
+            end = StreamEnd(problem, form.error_tail(problem, head.id), busy=True, unfit=is_sticky_cuda(error))
         _close(generator)
         channel.send(end)
 
@@ -211,9 +213,11 @@ class SyncServer:
         finally:
             runner.run(close())
 
-    def _loop(self) -> asyncio.Runner:
+    def _loop(self) -> "asyncio.Runner":
         # Starlette's responses are coroutines; the thread gets a loop of its own when one first turns up.
         if self._runner is None:
+            import asyncio
+
             self._runner = asyncio.Runner()
         return self._runner
 

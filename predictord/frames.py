@@ -10,7 +10,9 @@ from predictord.wire import MAX_HEADER_BYTES, PREFIX, ToSupervisor, decode_to_su
 Buffer = bytes | bytearray | memoryview
 Frame = tuple[ToSupervisor, Buffer]
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
+"""Below malloc's threshold for mmap: a larger buffer would cost a system call each way, and page faults."""
+
 _MOST_BODY_BYTES = 1 << 40
 """Far above what fits in memory; a larger length is a broken peer."""
 

@@ -169,7 +169,7 @@ class Fleet:
     def on_slot_free(self, place: Place) -> None:
         """A slot may take the next call."""
         self._dispatcher.pump()
-        if place.state is WorkerState.DRAINING or self._dispatcher.is_draining:
+        if place.is_retiring or self._dispatcher.is_draining:
             self._announce()
 
     def on_exit(self, place: Place, status: Exit, unread: list[Slot]) -> None:

@@ -105,6 +105,11 @@ class Place:
         return self._state
 
     @property
+    def is_retiring(self) -> bool:
+        """Whether it only finishes what it holds."""
+        return self._state is WorkerState.DRAINING
+
+    @property
     def in_hand(self) -> int:
         """Calls that the worker holds."""
         return sum(len(slot.calls) for slot in self.slots)

@@ -298,6 +298,16 @@ def test_file_response(daemon: Daemon) -> None:
     assert (response.status_code, response.text, response.headers["content-length"]) == (200, "0123456789", "10")
 
 
+def test_connection_lives_on_after_a_file(daemon: Daemon) -> None:
+    """A client that has the whole length may ask again before the worker has said that it is done."""
+    (daemon.folder / "page.txt").write_text("0123456789")
+    text = [("Content-Type", "text/plain")]
+    with RawConnection(daemon.port) as connection:
+        for _ in range(150):
+            connection.send(request(headers=text, body=b"FileResponse('page.txt')"))
+            assert connection.answer().body == b"0123456789"
+
+
 def test_background_task_runs_after_the_answer(daemon: Daemon) -> None:
     daemon.ledger.clear()
     expression = "Response('ok', background=BackgroundTask(lambda: (wait_for_file('go'), record('background'))))"

@@ -6,34 +6,28 @@ to the dispatcher with no scope, task or future. What it uses of the parent is n
 API; `tests/supervisor/test_uvicorn_contract.py` names it.
 """
 
-import re
 import socket
 from collections.abc import Sequence
 from enum import Enum
-from itertools import count
 from typing import Any
 from urllib.parse import unquote_to_bytes
-from uuid import uuid4
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from predictord.problem import Code, Problem
-from predictord.supervisor import limits, reply
+from predictord.supervisor import limits, reply, request_head
 from predictord.supervisor.access import is_preflight
 from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.half_close import HalfCloseProbe
 from predictord.supervisor.proxy import Proxy
 from predictord.wire import AnswerHead, RequestHead, StreamStart
 
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
-_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=-]{1,128}").fullmatch
 _SMALL_BODY_BYTES = 1 << 14
 _STREAM_BUFFER_BYTES = 1 << 18
 """What the kernel may hold of a stream for a slow reader; left alone it grows to megabytes."""
-_PROBE_FIRST_S, _PROBE_AGAIN_S = 0.02, 0.5
 _UNKNOWN = -1
-_TCP_CLOSE = 7
-"""`TCP_INFO`'s state of a connection that was reset."""
 
 
 class Phase(Enum):
@@ -52,8 +46,6 @@ class Door(HttpToolsProtocol):
     """One connection; implements `call.Client`."""
 
     proxy: Proxy
-    _ids = count(1)
-    _id_prefix = uuid4().hex[:12]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -106,7 +98,7 @@ class Door(HttpToolsProtocol):
             self._refuse(Problem(Code.BAD_REQUEST, f"the request is not valid HTTP/1.1: {error}"))
         else:
             if self._phase is Phase.HEAD and self._head_bytes > limits.HEAD_BYTES:
-                self._refuse_head()
+                self._refuse(request_head.too_long())
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client may end its side and still wait for the answer (`shutdown(SHUT_WR)`)."""
@@ -115,7 +107,7 @@ class Door(HttpToolsProtocol):
             return False
         self._half_closed = True
         if self._call is not None:
-            self._probe(_PROBE_FIRST_S)
+            HalfCloseProbe(self.loop, self.transport, self._call)
         elif self.cycle is not None:
             self.cycle.keep_alive = False
         return True
@@ -149,13 +141,13 @@ class Door(HttpToolsProtocol):
         if self._ignoring:
             return
         if self._fields > limits.HEADER_FIELDS or self._head_is_long():
-            self._refuse_head()
+            self._refuse(request_head.too_long())
             return
         self._method = self.parser.get_method()
         version = self.parser.get_http_version()
         self._keep_alive = version != "1.0" and self.parser.should_keep_alive()
         fields = dict(self.headers)
-        self._request_id = self._choose_id(fields.get(b"x-request-id"))
+        self._request_id = request_head.choose_id(fields.get(b"x-request-id"))
         raw_path, _, query = self.url.partition(b"?")
         path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
         problem = self._check_head(version, raw_path, fields)
@@ -316,18 +308,13 @@ class Door(HttpToolsProtocol):
     def _head_is_long(self) -> bool:
         if self._head_bytes <= limits.HEAD_BYTES:
             return False  # what was fed bounds what was parsed
-        length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        return length > limits.HEAD_BYTES
-
-    def _choose_id(self, given: bytes | None) -> str:
-        if given is not None and _SANE_ID(given):
-            return given.decode("ascii")
-        return f"{self._id_prefix}{next(self._ids):08x}"
+        return request_head.is_long(self.url, self.headers)
 
     def _check_head(self, version: str, target: bytes, fields: dict[bytes, bytes]) -> Problem | None:
         """Why this request may not pass, from its head alone."""
-        if version not in {"1.1", "1.0"}:
-            return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
+        problem = request_head.version_problem(version)
+        if problem is not None:
+            return problem
         local = self.server[0] if self.server else None
         problem = self.proxy.access.check(self._method, target, self.headers, local)
         self._extra = self.proxy.access.cors_headers(self.headers, self._method) if b"origin" in fields else b""
@@ -337,18 +324,16 @@ class Door(HttpToolsProtocol):
             return Problem(Code.BAD_REQUEST, "upgrading the connection is not supported")
         expect = fields.get(b"expect")
         if expect is not None:
-            if expect.lower() != b"100-continue":
-                return Problem(Code.EXPECTATION_FAILED, "only `Expect: 100-continue` is understood")
             self.expect_100_continue = True
+            return request_head.expectation_problem(expect)
         return None
 
     def _begin_prediction(self, path: bytes, query: bytes, version: str, fields: dict[bytes, bytes]) -> None:
-        encoding = fields.get(b"content-encoding", b"identity")
-        length = int(fields.get(b"content-length", b"0"))
-        if encoding.lower() != b"identity":
-            name = encoding.decode("latin-1")
-            self._refuse(Problem(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {name} is not supported; send it plain"))
+        problem = request_head.encoding_problem(fields.get(b"content-encoding", b"identity"))
+        if problem is not None:
+            self._refuse(problem)
             return
+        length = int(fields.get(b"content-length", b"0"))
         if length > self.proxy.max_body_bytes:
             self._refuse(self._too_large())
             return
@@ -389,10 +374,6 @@ class Door(HttpToolsProtocol):
         )
         self._rest()
 
-    def _refuse_head(self) -> None:
-        most = f"the request line and header fields are limited to {limits.HEAD_BYTES >> 10} KiB"
-        self._refuse(Problem(Code.HEADERS_TOO_LARGE, f"{most} and {limits.HEADER_FIELDS} fields"))
-
     def _too_large(self) -> Problem:
         return Problem(Code.BODY_TOO_LARGE, f"a body may have {self.proxy.max_body_bytes} bytes (--max-body-size)")
 
@@ -410,7 +391,7 @@ class Door(HttpToolsProtocol):
         self._call = None
         self._release_body()
         self.proxy.count_refusal(problem)
-        request_id = self._request_id or self._choose_id(None)
+        request_id = self._request_id or request_head.choose_id(None)
         self.transport.write(
             reply.problem(
                 problem,
@@ -469,20 +450,3 @@ class Door(HttpToolsProtocol):
             self._deadline = now + limits.READER_TIMEOUT_S
         elif now >= self._deadline:
             self.transport.abort()
-
-    def _probe(self, delay_s: float) -> None:
-        """Find out whether a client that sent FIN has closed or only ended its side.
-
-        The kernel of a closed client answers any byte with a reset. An interim `100
-        Continue` is a byte that every HTTP/1.1 client skips; in a stream its own pieces do.
-        """
-        call = self._call
-        if call is None or self.transport.is_closing():
-            return
-        sock = self.transport.get_extra_info("socket")
-        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
-            self.transport.abort()
-            return
-        if call.stage is not Stage.STREAMING and call.head.http_version != "1.0":
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.loop.call_later(delay_s, self._probe, _PROBE_AGAIN_S)

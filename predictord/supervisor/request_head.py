@@ -1,0 +1,53 @@
+"""What the door decides from a request's head alone, as plain functions (who may call is access.py's)."""
+
+import re
+from itertools import count
+from uuid import uuid4
+
+from predictord.problem import Code, Problem
+from predictord.supervisor import limits
+from predictord.wire import Headers
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=-]{1,128}").fullmatch
+_ids = count(1)
+_id_prefix = uuid4().hex[:12]
+
+
+def choose_id(given: bytes | None) -> str:
+    """The client's own request id if it is harmless in logs and headers, else a new one."""
+    if given is not None and _SANE_ID(given):
+        return given.decode("ascii")
+    return f"{_id_prefix}{next(_ids):08x}"
+
+
+def is_long(url: bytes, headers: Headers) -> bool:
+    """Whether request line and header fields are longer together than `limits.HEAD_BYTES`."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.HEAD_BYTES
+
+
+def version_problem(version: str) -> Problem | None:
+    """Why this HTTP version can't be answered."""
+    if version in ("1.1", "1.0"):
+        return None
+    return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
+
+
+def expectation_problem(expect: bytes) -> Problem | None:
+    """Why this `Expect` can't be met."""
+    if expect.lower() == b"100-continue":
+        return None
+    return Problem(Code.EXPECTATION_FAILED, "only `Expect: 100-continue` is understood")
+
+
+def encoding_problem(encoding: bytes) -> Problem | None:
+    """Why a body with this `Content-Encoding` is not taken."""
+    if encoding.lower() == b"identity":
+        return None
+    name = encoding.decode("latin-1")
+    return Problem(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {name} is not supported; send it plain")
+
+
+def too_long() -> Problem:
+    """The answer to a head past its limits."""
+    most = f"the request line and header fields are limited to {limits.HEAD_BYTES >> 10} KiB"
+    return Problem(Code.HEADERS_TOO_LARGE, f"{most} and {limits.HEADER_FIELDS} fields")

@@ -312,7 +312,7 @@ class Door(HttpToolsProtocol):
 
     def _check_head(self, version: str, target: bytes, fields: dict[bytes, bytes]) -> Problem | None:
         """Why this request may not pass, from its head alone."""
-        problem = request_head.version_problem(version)
+        problem = request_head.framing_problem(version, self.url, self.headers)
         if problem is not None:
             return problem
         local = self.server[0] if self.server else None

@@ -25,11 +25,16 @@ def is_long(url: bytes, headers: Headers) -> bool:
     return len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > limits.HEAD_BYTES
 
 
-def version_problem(version: str) -> Problem | None:
-    """Why this HTTP version can't be answered."""
-    if version in ("1.1", "1.0"):
-        return None
-    return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
+def framing_problem(version: str, url: bytes, headers: Headers) -> Problem | None:
+    """What the parser lets pass and others read differently (RFC 9112, sections 3.2 and 6.1)."""
+    if version not in ("1.1", "1.0"):
+        return Problem(Code.BAD_REQUEST, f"HTTP/{version} is not supported; use HTTP/1.1")
+    if b"#" in url:
+        return Problem(Code.BAD_REQUEST, "a request target has no fragment (#)")
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings and (version == "1.0" or codings != [b"chunked"]):
+        return Problem(Code.BAD_REQUEST, "the only Transfer-Encoding is one `chunked`, and only in HTTP/1.1")
+    return None
 
 
 def expectation_problem(expect: bytes) -> Problem | None:

@@ -51,7 +51,7 @@ class Door(HttpToolsProtocol):
         super().connection_made(transport)
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
-        self._head_bytes = 0
+        self._framing_bytes = 0  # since the head began, or the last piece of the body came
         self._fields = 0
         self._method = b""
         self._call: Call | None = None
@@ -82,13 +82,10 @@ class Door(HttpToolsProtocol):
         if self._phase is Phase.LINGER:
             return
         if self._phase is Phase.IDLE:
-            self._phase = Phase.HEAD
-            self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
-            self._head_bytes = 0
+            self._begin_head()
         elif self._phase is Phase.BODY:
             self._deadline = self.loop.time() + limits.BODY_GAP_S
-        if self._phase is Phase.HEAD:
-            self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -97,7 +94,7 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(Problem(Code.BAD_REQUEST, f"the request is not valid HTTP/1.1: {error}"))
         else:
-            if self._phase is Phase.HEAD and self._head_bytes > limits.HEAD_BYTES:
+            if self._framing_bytes > limits.HEAD_BYTES and self._phase in (Phase.HEAD, Phase.BODY):
                 self._refuse(request_head.too_long())
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -121,6 +118,8 @@ class Door(HttpToolsProtocol):
                 self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
+        if self._phase is Phase.IDLE:
+            self._begin_head()  # pipelined behind a request that was answered at once
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -131,8 +130,8 @@ class Door(HttpToolsProtocol):
             self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._ignoring:
-            return
+        if self._ignoring or self._phase is not Phase.HEAD:
+            return  # a trailer could forge what the head's checks have passed
         self._fields += 1
         if self._fields <= limits.HEADER_FIELDS:
             self.headers.append((name.lower(), value))
@@ -174,6 +173,7 @@ class Door(HttpToolsProtocol):
         else:
             self._body_bytes += len(body)
             self._body.append(body)
+            self._framing_bytes = 0
 
     def on_message_complete(self) -> None:
         if self._ignoring:
@@ -305,8 +305,13 @@ class Door(HttpToolsProtocol):
 
     # --- inside
 
+    def _begin_head(self) -> None:
+        self._phase = Phase.HEAD
+        self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
+        self._framing_bytes = 0
+
     def _head_is_long(self) -> bool:
-        if self._head_bytes <= limits.HEAD_BYTES:
+        if self._framing_bytes <= limits.HEAD_BYTES:
             return False  # what was fed bounds what was parsed
         return request_head.is_long(self.url, self.headers)
 
@@ -355,6 +360,7 @@ class Door(HttpToolsProtocol):
         self._deadline = self.loop.time() + limits.BODY_GAP_S
         self._body = []
         self._body_bytes = 0
+        self._framing_bytes = 0
 
     def _hand_to_app(self, fields: dict[bytes, bytes]) -> None:
         """All that is no prediction: build the scope that the parent builds at each message's begin."""

@@ -59,12 +59,14 @@ class Door(HttpToolsProtocol):
         self._body_bytes = 0
         self._collecting = False
         self._ignoring = False
+        self._received = False
         self._half_closed = False
         self._keep_alive = True
         self._extra = b""
         self._request_id = ""
         self._chunked = False
         self._owed: int | None = None
+        self._last_piece = b""
         self._unread_bytes = _UNKNOWN
         self.proxy.connected(self)
 
@@ -114,8 +116,6 @@ class Door(HttpToolsProtocol):
             # Pipelined: the answer in hand is sent, then the connection closes.
             self._ignoring = True
             self._keep_alive = False
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
         if self._phase is Phase.IDLE:
@@ -189,6 +189,7 @@ class Door(HttpToolsProtocol):
             call.head.body_bytes = self._body_bytes
             self.proxy.submit(call)
         elif self._phase is Phase.ANSWER:
+            self._received = True
             super().on_message_complete()
 
     # --- answers out (call.Client)
@@ -215,6 +216,7 @@ class Door(HttpToolsProtocol):
     def start_stream(self, call: Call, start: StreamStart) -> None:
         old_client = call.head.http_version == "1.0"
         self._owed = start.length
+        self._last_piece = b""
         self._chunked = start.length is None and not old_client
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
@@ -240,6 +242,10 @@ class Door(HttpToolsProtocol):
             if self._owed < 0:
                 self._cut()
                 return
+            if not self._owed:
+                # A client that has every byte sends its next request, which must find this one ended.
+                self._last_piece = b"".join(chunks)
+                return
         parts = [b"%x\r\n" % size, *chunks, b"\r\n"] if self._chunked else chunks
         self.transport.write(b"".join(parts))
 
@@ -252,8 +258,7 @@ class Door(HttpToolsProtocol):
         elif self._owed:
             self._cut()
         else:
-            if self._chunked:
-                self.transport.write(b"0\r\n\r\n")
+            self.transport.write(b"0\r\n\r\n" if self._chunked else self._last_piece)
             self._complete()
 
     def pause_writing(self) -> None:
@@ -271,8 +276,13 @@ class Door(HttpToolsProtocol):
         """The ASGI app has answered (a callback of the parent)."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
-        if self._phase is Phase.ANSWER:
-            self._rest()
+        if self._phase is not Phase.ANSWER:
+            return
+        if not self._received:
+            # Nobody will read the rest of a body that came late.
+            self._ignoring = True
+            self._keep_alive = False
+        self._rest()
 
     # --- time, and the end
 
@@ -370,6 +380,7 @@ class Door(HttpToolsProtocol):
         self.scope["headers"] = headers
         self.scope["state"] = {"request_id": self._request_id, "cors": self._extra}
         self._phase = Phase.ANSWER
+        self._received = False
         super().on_headers_complete()
         if not self._keep_alive:
             self.cycle.keep_alive = False
@@ -409,10 +420,7 @@ class Door(HttpToolsProtocol):
                 with_body=self._method != b"HEAD",
             )
         )
-        self._phase = Phase.LINGER
-        self._deadline = self.loop.time() + limits.LINGER_S
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self._linger()
 
     def send_400_response(self, msg: str) -> None:
         """The parent's word for what it can't parse."""
@@ -425,14 +433,29 @@ class Door(HttpToolsProtocol):
         self._rest()
 
     def _rest(self) -> None:
-        if not self._keep_alive or self._half_closed:
+        if self._half_closed:
             self.transport.close()
+            return
+        if not self._keep_alive:
+            if self._ignoring:
+                self._linger()
+            else:
+                self.transport.close()
             return
         self._ignoring = False
         self._extra = b""
         self._request_id = ""
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
+
+    def _linger(self) -> None:
+        """Drop what still comes for a moment: to close with bytes unread resets the connection, the answer with it."""
+        if self.transport.is_closing():
+            return
+        self._phase = Phase.LINGER
+        self._deadline = self.loop.time() + limits.LINGER_S
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
     def _cut(self) -> None:
         """End the connection so that the client sees an incomplete answer."""

@@ -241,6 +241,7 @@ class Door(HttpToolsProtocol):
             self._owed -= size
             if self._owed < 0:
                 self._cut()
+                self.proxy.client_left(call)  # nothing more of it can be sent
                 return
             if not self._owed:
                 # A client that has every byte sends its next request, which must find this one ended.

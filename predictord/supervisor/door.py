@@ -445,6 +445,7 @@ class Door(HttpToolsProtocol):
             return
         self._ignoring = False
         self._extra = b""
+        self._method = b""
         self._request_id = ""
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S

@@ -265,12 +265,16 @@ class Door(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread_bytes = _UNKNOWN
-        if self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
+        if self._phase is Phase.IDLE:
+            self.flow.pause_reading()  # whoever takes no answers gets no more of them
+        elif self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
             self._call.slot.pause_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._call is not None and self._call.slot is not None:
+        if self._phase is Phase.IDLE:
+            self.flow.resume_reading()
+        elif self._call is not None and self._call.slot is not None:
             self._call.slot.resume_reading()
 
     def on_response_complete(self) -> None:
@@ -449,6 +453,8 @@ class Door(HttpToolsProtocol):
         self._request_id = ""
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
+        if self.flow.write_paused:
+            self.flow.pause_reading()
 
     def _linger(self) -> None:
         """Drop what still comes for a moment: to close with bytes unread resets the connection, the answer with it."""

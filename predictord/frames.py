@@ -64,7 +64,10 @@ class FrameReader:
 
     def _begin_body(self, message: ToSupervisor, start: bytes, body_bytes: int) -> None:
         self._message = message
-        self._body = bytearray(body_bytes)
+        try:
+            self._body = bytearray(body_bytes)
+        except MemoryError as error:
+            raise WorkerError(f"sent a body of {body_bytes} bytes, for which there is no memory") from error
         self._body[: len(start)] = start
         self._filled = len(start)
 

@@ -166,6 +166,10 @@ class Fleet:
             self._dispatcher.join(place)
         self._announce()
 
+    def on_broken(self, place: Place) -> None:
+        """A worker takes no more requests; its end follows."""
+        self._dispatcher.leave(place)
+
     def on_slot_free(self, place: Place) -> None:
         """A slot may take the next call."""
         self._dispatcher.pump()
@@ -174,7 +178,6 @@ class Fleet:
 
     def on_exit(self, place: Place, status: Exit, unread: list[Slot]) -> None:
         """A worker's process is gone: answer for what it held, and decide when the next one starts."""
-        self._dispatcher.leave(place)
         self._loading.done(place.label)
         was_loading = place.state is WorkerState.STARTING
         retired = place.state is WorkerState.DRAINING

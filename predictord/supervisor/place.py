@@ -43,6 +43,9 @@ class PlaceEvents(Protocol):
     def on_exit(self, place: "Place", status: Exit, unread: list["Slot"]) -> None:
         """The process has ended; `unread` slots hold calls that it had not read whole."""
 
+    def on_broken(self, place: "Place") -> None:
+        """The worker can't take requests any more: it is gone, or a data socket of it is."""
+
     def on_slot_free(self, place: "Place") -> None:
         """A slot of the place has become free."""
 
@@ -183,8 +186,9 @@ class Place:
 
     def slot_broken(self, slot: Slot, reason: str) -> None:
         """A worker that does not keep to the protocol can't be trusted with another request."""
+        self._events.on_broken(self)
         # A worker that is ending closes its sockets a moment before its pid says so.
-        self._loop.call_later(_END_LAG_S, self.kill, f"it {reason}")
+        self._loop.call_later(_END_LAG_S, self._end_broken, self.process, f"it {reason}")
 
     def unfit(self) -> None:
         """The worker asks to be retired."""
@@ -211,6 +215,7 @@ class Place:
         """The process is gone: find out which calls it had taken, then let the fleet decide."""
         if self._watch is not None:
             self._watch.cancel()
+        self._events.on_broken(self)
         for slot in self.slots:
             slot.drain()
         if self.process is not None:
@@ -250,6 +255,10 @@ class Place:
             self.answered_before = self.requests
             self.move(WorkerState.READY)
         self._events.on_ready(self)
+
+    def _end_broken(self, process: WorkerProcess | None, reason: str) -> None:
+        if self.process is process:  # and not one that has taken its place
+            self.kill(reason)
 
     def _on_silence(self) -> None:
         self.kill(f"did nothing for {self._startup_timeout_s:g} s while loading (--startup-timeout)")

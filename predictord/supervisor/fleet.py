@@ -149,21 +149,26 @@ class Fleet:
     # --- place.PlaceEvents
 
     def on_ready(self, place: Place) -> None:
-        """A worker has loaded, or answers again after it did not."""
-        if place.state is not WorkerState.READY:
-            return
-        if place.pinged_at is None and not self._dispatcher.has(place):
-            took = place.ready_at - place.started_at
-            self._loading.done(place.label)
-            log.info(
-                "%s ready in %.2f s",
-                place.label,
-                took,
-                extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
-            )
-            self.proven = True
-            self._learn_late_files(place)
+        """A worker has loaded."""
+        took = place.ready_at - place.started_at
+        self._loading.done(place.label)
+        log.info(
+            "%s ready in %.2f s",
+            place.label,
+            took,
+            extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
+        )
+        self.proven = True
+        self._learn_late_files(place)
+        self._dispatcher.join(place)
+        self._announce()
+
+    def on_alive(self, place: Place) -> None:
+        """A worker answers a ping, maybe after a silence in which it got no requests."""
+        if place.silent and place.state is WorkerState.READY:
+            log.info("%s answers again", place.label, extra={"event": "worker_alive", "worker": place.id})
             self._dispatcher.join(place)
+        place.silent = False
         self._announce()
 
     def on_broken(self, place: Place) -> None:
@@ -273,9 +278,12 @@ class Fleet:
         silent_s = asyncio.get_running_loop().time() - place.pinged_at
         if silent_s >= PING_LIMIT_S:
             place.kill(f"it did not answer for {silent_s:.0f} s")
-        elif self._dispatcher.has(place):
+        elif not place.silent:
+            place.silent = True
             log.warning(
-                "%s does not answer and gets no requests", place.label, extra={"event": "ping", "worker": place.id}
+                "%s does not answer and gets no requests",
+                place.label,
+                extra={"event": "worker_silent", "worker": place.id},
             )
             self._dispatcher.leave(place)
 

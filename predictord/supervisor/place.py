@@ -43,6 +43,9 @@ class PlaceEvents(Protocol):
     def on_exit(self, place: "Place", status: Exit, unread: list["Slot"]) -> None:
         """The process has ended; `unread` slots hold calls that it had not read whole."""
 
+    def on_alive(self, place: "Place") -> None:
+        """The worker has answered a later ping."""
+
     def on_broken(self, place: "Place") -> None:
         """The worker can't take requests any more: it is gone, or a data socket of it is."""
 
@@ -94,6 +97,8 @@ class Place:
         self.ready_at = 0.0
         self.pinged_at: float | None = None
         """When the ping in hand was sent; `None` without one."""
+        self.silent = False
+        """Whether it owes a pong for so long that it gets no requests."""
 
     @property
     def label(self) -> str:
@@ -139,6 +144,7 @@ class Place:
         self.load_error = None
         self.reason = ""
         self.pinged_at = None
+        self.silent = False
         self.process = self._launcher.spawn_worker(generation, self._device_environment, self._emit)
         self._watch = LoadWatch(self._loop, self.process, self._startup_timeout_s, self._on_silence)
         self.process.watch(self)
@@ -254,7 +260,9 @@ class Place:
             self.ready_at = self._loop.time()
             self.answered_before = self.requests
             self.move(WorkerState.READY)
-        self._events.on_ready(self)
+            self._events.on_ready(self)
+        else:
+            self._events.on_alive(self)
 
     def _end_broken(self, process: WorkerProcess | None, reason: str) -> None:
         if self.process is process:  # and not one that has taken its place

@@ -357,7 +357,12 @@ class Fleet:
             )
         elif not retired:
             cause = f"was killed: {place.reason}" if place.reason else str(status)
-            log.error("%s %s", place.label, cause, extra={"event": "worker_died", "worker": place.id})
+            log.error(
+                "%s %s",
+                place.label,
+                cause,
+                extra={"event": "worker_died", "worker": place.id, "traceback": status.stacks},
+            )
 
     def _announce(self) -> None:
         """A state has changed: requests that wait in vain are told, and so is whoever watches."""

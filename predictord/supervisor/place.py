@@ -228,7 +228,7 @@ class Place:
             self._launcher.guardian.remove(self.process.pid)
         if self._state is WorkerState.STARTING and self.load_error is None:
             cause = self.reason or f"{status} while loading"
-            self.load_error = LoadError(f"{self.label} {cause}", "\n".join(self._last_lines()))
+            self.load_error = LoadError(f"{self.label} {cause}", "\n".join([*self._last_lines(), status.stacks]))
         unread = [slot for slot in self.slots if slot.end is End.UNREAD and slot.calls]
         self._events.on_exit(self, status, unread)
         for slot in self.slots:

@@ -16,6 +16,7 @@ from predictord.wire import STACK_SIGNAL, Channels, Load, ToSupervisor, frame_he
 _FDS_A_MESSAGE = 253
 _STACKS_QUIET_S = 0.05
 _MOST_STACK_BYTES = 1 << 20
+_FATAL = b"Fatal Python error"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Exit:
     code: int | None
     signal: int | None
     out_of_memory: bool = False
+    stacks: str = ""
+    """What `faulthandler` wrote when a fault of its own ended it (SIGSEGV, SIGABRT and the like)."""
 
     def __str__(self) -> str:
         if self.out_of_memory:
@@ -158,6 +161,7 @@ class WorkerProcess:
         status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         assert status is not None
         self._read_last_messages()
+        stacks = self._fatal_stacks()
         self.output.drain()
         self.output.close()
         self._control.close()
@@ -169,7 +173,13 @@ class WorkerProcess:
             self._events.on_exit(Exit(status.si_status, None))
         else:
             killed = status.si_status == signal.SIGKILL and _oom_kills() > self._oom_kills
-            self._events.on_exit(Exit(None, status.si_status, killed))
+            self._events.on_exit(Exit(None, status.si_status, killed, stacks))
+
+    def _fatal_stacks(self) -> str:
+        with suppress(BlockingIOError):
+            _, found, rest = os.read(self._stacks_fd, _MOST_STACK_BYTES).partition(_FATAL)
+            return (found + rest).decode("utf-8", "replace")
+        return ""
 
     def _read_last_messages(self) -> None:
         """What a worker said before it ended, such as why its load failed."""

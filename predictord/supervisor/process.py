@@ -67,6 +67,8 @@ class WorkerProcess:
         """Received, but not yet claimed by a `Channels`."""
         self._events: ProcessEvents | None = None
         self._oom_kills = _oom_kills()
+        self._dump: asyncio.Future[str] | None = None
+        """The stacks, while they are on their way."""
         self.exited = asyncio.Event()
         control.setblocking(False)
         os.set_blocking(stacks_fd, False)
@@ -89,6 +91,8 @@ class WorkerProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal to the process, never to one that has taken its pid."""
+        if self.exited.is_set():
+            return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
@@ -97,9 +101,23 @@ class WorkerProcess:
         self.signal(signal.SIGKILL)
 
     async def stacks(self, limit_s: float) -> str:
-        """The Python stacks of all threads, as `faulthandler` prints them; empty if none came in time."""
-        with suppress(BlockingIOError):
-            os.read(self._stacks_fd, _MOST_STACK_BYTES)
+        """The Python stacks of all threads, as `faulthandler` prints them; empty if none came in time.
+
+        Who asks while others do gets the same.
+        """
+        if self._dump is not None:
+            return await asyncio.shield(self._dump)
+        dump = self._dump = self._loop.create_future()
+        text = ""
+        try:
+            text = await self._ask_for_stacks(limit_s)
+        finally:
+            self._dump = None
+            dump.set_result(text)
+        return text
+
+    async def _ask_for_stacks(self, limit_s: float) -> str:
+        self._read_stacks()  # what is left of an earlier dump
         self.signal(STACK_SIGNAL)
         text = b""
         deadline = self._loop.time() + limit_s
@@ -107,11 +125,18 @@ class WorkerProcess:
             # There is no end mark: a pause after something has come is the end.
             if not await self._stacks_readable(min(left, _STACKS_QUIET_S) if text else left):
                 break
-            piece = os.read(self._stacks_fd, 1 << 16)
+            piece = self._read_stacks()
             if not piece:
                 break
             text += piece
         return text.decode("utf-8", "replace")
+
+    def _read_stacks(self) -> bytes:
+        if self.exited.is_set():
+            return b""
+        with suppress(BlockingIOError):
+            return os.read(self._stacks_fd, _MOST_STACK_BYTES)
+        return b""
 
     async def _stacks_readable(self, limit_s: float) -> bool:
         ready = asyncio.Event()
@@ -122,7 +147,8 @@ class WorkerProcess:
         except TimeoutError:
             return False
         finally:
-            self._loop.remove_reader(self._stacks_fd)
+            if not self.exited.is_set():
+                self._loop.remove_reader(self._stacks_fd)
         return True
 
     def _on_control(self) -> None:
@@ -155,6 +181,7 @@ class WorkerProcess:
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_reader(self._stacks_fd)
         # Before reaping: the zombie still reserves the group's number.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -176,10 +203,8 @@ class WorkerProcess:
             self._events.on_exit(Exit(None, status.si_status, killed, stacks))
 
     def _fatal_stacks(self) -> str:
-        with suppress(BlockingIOError):
-            _, found, rest = os.read(self._stacks_fd, _MOST_STACK_BYTES).partition(_FATAL)
-            return (found + rest).decode("utf-8", "replace")
-        return ""
+        _, found, rest = self._read_stacks().partition(_FATAL)
+        return (found + rest).decode("utf-8", "replace")
 
     def _read_last_messages(self) -> None:
         """What a worker said before it ended, such as why its load failed."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from predictord.generation import Generation
 from predictord.problem import Code, Problem
@@ -301,38 +301,34 @@ class Fleet:
         process = place.process
         if process is None:
             return
+
+        def is_over() -> bool:
+            """Whether the slot has let go of it: answered late, cancelled, or the worker is dead."""
+            return slot.calls != calls or not slot.busy or place.process is not process
+
         if place.is_async and calls and calls[0].stage is Stage.HANDED:
             # The answer to a Cancel carries the task's own stack, which a dump of threads lacks.
             slot.cancel()
-            if await self._settled(slot, calls, STACKS_LIMIT_S / 2):
+            if await _within(STACKS_LIMIT_S / 2, is_over):
                 self._tell_overdue(place, limit, killed=False)
                 return
         dump = await process.stacks(STACKS_LIMIT_S / 2 if place.is_async else STACKS_LIMIT_S)
+        if is_over():
+            return
         frames = stacks.thread_frames(dump, slot.thread, self.generation.files)
         for call in calls:
             call.fail(Problem(Code.PREDICT_TIMEOUT, f"predict took longer than {limit}", frames))
         if place.is_async and calls:
             slot.cancel()
-            if await self._settled(slot, calls, CANCEL_LIMIT_S - (loop.time() - asked_at)):
+            if await _within(CANCEL_LIMIT_S - (loop.time() - asked_at), is_over):
                 self._tell_overdue(place, limit, killed=False)
                 return
         self._dispatcher.leave(place)
-        await self._let_others_finish(place, slot, asked_at + COMPANY_LIMIT_S)
+        others = [other for other in place.slots if other is not slot]
+        await _within(COMPANY_LIMIT_S - (loop.time() - asked_at), lambda: not any(other.busy for other in others))
         if place.process is process:
             self._tell_overdue(place, limit, killed=True)
             place.kill(f"a prediction took longer than {limit}")
-
-    async def _settled(self, slot: Slot, calls: list[Call], limit_s: float) -> bool:
-        """Whether the slot has let go of these calls within the limit."""
-        deadline = asyncio.get_running_loop().time() + limit_s
-        while slot.calls == calls and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.005)
-        return slot.calls != calls
-
-    async def _let_others_finish(self, place: Place, slot: Slot, deadline: float) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() < deadline and any(other.busy for other in place.slots if other is not slot):
-            await asyncio.sleep(0.01)
 
     # --- telling
 
@@ -379,3 +375,11 @@ class Fleet:
     def _known_children(self) -> set[int]:
         pids = {place.process.pid for place in self.places if place.process is not None}
         return pids | {self._launcher.guardian.pid}
+
+
+async def _within(limit_s: float, is_true: Callable[[], bool]) -> bool:
+    """Whether it becomes true within the limit; returns as soon as it does."""
+    deadline = asyncio.get_running_loop().time() + limit_s
+    while not (now := is_true()) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.005)
+    return now

@@ -233,8 +233,8 @@ class Fleet:
             delay_s = 0.0
         else:
             ready_s = 0.0 if was_loading else asyncio.get_running_loop().time() - place.ready_at
-            answered = place.requests > place.answered_before and not was_loading
-            place.failures = restart.failures_after(place.failures, answered=answered, ready_s=ready_s)
+            worked = place.requests > place.requests_before and not was_loading
+            place.failures = restart.failures_after(place.failures, worked=worked, ready_s=ready_s)
             delay_s = restart.restart_delay_s(place.failures)
         self._tasks.create_task(self._restart(place, delay_s))
 

@@ -92,7 +92,8 @@ class Place:
         self.requests = 0
         self.restarts = 0
         self.failures = 0
-        self.answered_before = 0
+        self.requests_before = 0
+        """`requests` when its present process became ready."""
         self.started_at = 0.0
         self.ready_at = 0.0
         self.pinged_at: float | None = None
@@ -258,7 +259,7 @@ class Place:
             if self._watch is not None:
                 self._watch.cancel()
             self.ready_at = self._loop.time()
-            self.answered_before = self.requests
+            self.requests_before = self.requests
             self.move(WorkerState.READY)
             self._events.on_ready(self)
         else:

@@ -3,7 +3,7 @@
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
 STEADY_S = 10.0
-"""A worker that was ready for this long, or has answered, had not failed for good."""
+"""A worker that was ready for this long, or was given a request, loads well: what ended it may not come again."""
 
 
 def restart_delay_s(failures: int) -> float:
@@ -11,6 +11,6 @@ def restart_delay_s(failures: int) -> float:
     return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(max(failures - 1, 0), 20))
 
 
-def failures_after(failures: int, *, answered: bool, ready_s: float) -> int:
+def failures_after(failures: int, *, worked: bool, ready_s: float) -> int:
     """Deaths in a row, one more included; a worker that has worked in between starts the count anew."""
-    return 1 if answered or ready_s >= STEADY_S else failures + 1
+    return 1 if worked or ready_s >= STEADY_S else failures + 1

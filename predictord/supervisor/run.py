@@ -90,6 +90,7 @@ class Supervisor:
                 serving.cancel()
         finally:
             launcher.guardian.dismiss(_GUARDIAN_LIMIT_S)
+            self._signals.ignore()
         log.info("stopped", extra={"event": "stopped", "code": int(code)})
         return code
 

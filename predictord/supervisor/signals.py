@@ -30,6 +30,7 @@ class StopSignals:
     """SIGTERM, SIGINT and, with a terminal, SIGHUP: the first asks for a drained stop, the second forces it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self.first: Stop | None = None
         self.second: Stop | None = None
         self.changed = asyncio.Event()
@@ -41,6 +42,13 @@ class StopSignals:
         else:
             # Without a terminal to lose, SIGHUP is not a reason to end.
             loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+    def ignore(self) -> None:
+        """Ignore them all: the exit code is settled, and what is left of the process ends by itself."""
+        # A loop that closes puts back the defaults, by which a late signal would kill the process.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _record(self, stop: Stop) -> None:
         if self.first is None:

@@ -8,7 +8,8 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import uvloop
@@ -17,11 +18,13 @@ from predictord.errors import ExitCode
 from predictord.generation import Generation
 from predictord.linux import become_subreaper
 from predictord.problem import Code, Problem
+from predictord.runtime import RuntimeFolder
 from predictord.settings import Settings
 from predictord.snapshot import take_snapshot
 from predictord.supervisor.access import AccessRules
 from predictord.supervisor.alarm import LoopAlarm
 from predictord.supervisor.console import LoadingDisplay, open_console
+from predictord.supervisor.control_server import ControlServer, Handler
 from predictord.supervisor.devices import Device, discover
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.failure_log import FailureLog
@@ -55,8 +58,11 @@ def serve(settings: Settings) -> ExitCode:
         devices = [device for device in discovery.devices for _ in range(settings.workers_per_device)]
         _allow_many_files()
         become_subreaper()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Supervisor(settings, loading).run(devices, generation, sockets))
+        with (
+            RuntimeFolder().register(str(settings.predictor_path), urls(sockets)) as control_path,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(Supervisor(settings, loading).run(devices, generation, sockets, control_path))
 
 
 class Supervisor:
@@ -66,7 +72,9 @@ class Supervisor:
         self._settings = settings
         self._loading = loading
 
-    async def run(self, devices: Sequence[Device], generation: Generation, sockets: list[socket.socket]) -> ExitCode:
+    async def run(
+        self, devices: Sequence[Device], generation: Generation, sockets: list[socket.socket], control_path: Path
+    ) -> ExitCode:
         """Start everything, wait for a reason to stop, and stop everything; returns what to exit with."""
         loop = asyncio.get_running_loop()
         self._signals = StopSignals(loop)
@@ -76,6 +84,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 fleet = group.create_task(self._fleet.run(generation))
+                control = group.create_task(ControlServer(self._make_handlers()).run(control_path))
                 await asyncio.sleep(0)  # the workers load while the imports below take their time
                 server = self._make_server()
                 serving = group.create_task(server.run_on(sockets))
@@ -84,7 +93,7 @@ class Supervisor:
                 code = await self._until_stopped()
                 self._loading.stop()
                 code = await self._stop(server, code)
-                for task in (fleet, sweeping):
+                for task in (fleet, sweeping, control):
                     task.cancel()
                 await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
                 serving.cancel()
@@ -135,6 +144,14 @@ class Supervisor:
         status = Status(self._fleet, self._dispatcher, self._proxy, GpuMemory(has_gpus=has_gpus))
         app = build_app(status, queue_limit=self._settings.max_queue, debug=self._settings.debug)
         return HttpServer(app, self._proxy)
+
+    def _make_handlers(self) -> dict[str, Handler]:
+        """What verbs may ask of this daemon."""
+        return {"stop": self._stop_by_verb}
+
+    async def _stop_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._signals.ask_to_stop()
+        return {"drain_timeout_s": self._settings.drain_timeout_s}
 
     def _tell_start(self, generation: Generation, sockets: list[socket.socket]) -> None:
         count = len(self._fleet.places)

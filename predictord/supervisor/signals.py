@@ -50,6 +50,11 @@ class StopSignals:
             self._loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
+    def ask_to_stop(self) -> None:
+        """What the first SIGTERM does; unlike a second one, asking again forces nothing."""
+        if self.first is None:
+            self._record(Stop.TERMINATED)
+
     def _record(self, stop: Stop) -> None:
         if self.first is None:
             self.first = stop

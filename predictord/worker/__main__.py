@@ -1,5 +1,10 @@
-"""`python -m predictord.worker`, which only the launcher runs."""
+"""`python -m predictord.worker`, which only the launcher runs: a worker, or with `zygote` what makes workers."""
 
-from predictord.worker.main import main
+import sys
+
+if sys.argv[1] == "zygote":
+    from predictord.worker.zygote import main
+else:
+    from predictord.worker.main import main
 
 main()

@@ -1,4 +1,4 @@
-"""A worker process from exec to end: tie its life to the supervisor's, load the predictor, say ready, serve."""
+"""A worker process from its birth to its end: tie its life to the supervisor's, load, say ready, serve."""
 
 import faulthandler
 import os
@@ -26,6 +26,11 @@ def main() -> None:
     """Run as `python -m predictord.worker CONTROL_FD STACKS_FD SUPERVISOR_PID`."""
     control_fd, stacks_fd, supervisor_pid = map(int, sys.argv[1:4])
     die_with_parent(supervisor_pid)
+    serve_worker(control_fd, stacks_fd)
+
+
+def serve_worker(control_fd: int, stacks_fd: int) -> None:
+    """A worker's life once it is the supervisor's child, exec'd or forked by a zygote; returns at its end."""
     become_subreaper()
     volunteer_for_oom()
     _watch_signals(stacks_fd)

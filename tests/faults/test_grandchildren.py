@@ -10,6 +10,7 @@ import pytest
 
 from tests import census
 from tests.daemon import Daemon, eventually
+from tests.raw_http import RawConnection, request
 
 SOURCE = """
 import multiprocessing, os, signal, subprocess, sys, time
@@ -158,7 +159,9 @@ def test_a_killed_guardian_is_replaced_and_knows_what_the_old_one_knew() -> None
 
 
 def test_workers_end_even_when_the_guardian_dies_with_the_supervisor() -> None:
-    with Daemon(SOURCE, "--workers-per-device", "2") as daemon:
+    with Daemon(SOURCE) as daemon, RawConnection(daemon.port) as connection:
+        connection.send(request(headers=[("Content-Type", "application/json")], body=b'"hang"'))
+        eventually(lambda: daemon.status()["workers"][0]["state"] == "busy")
         daemon.signal(signal.SIGSTOP)  # it must not make a new one
         for guardian in guardians(daemon):
             os.kill(guardian, signal.SIGKILL)

@@ -76,6 +76,8 @@ class Fleet:
             while True:
                 await asyncio.sleep(PING_INTERVAL_S)
                 for place in self.places:
+                    if place.process is not None:
+                        place.process.note_survival()
                     self._check_pulse(place)
 
     async def stop(self) -> None:

@@ -96,6 +96,10 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def note_survival(self) -> None:
+        """It lives: whatever the kernel has killed for memory so far was not this process."""
+        self._oom_kills = _oom_kills()
+
     def kill(self) -> None:
         """SIGKILL to the process and its group."""
         self.signal(signal.SIGKILL)

@@ -314,7 +314,7 @@ def test_stalled_stream_is_cut(streamer: Daemon, accept: str) -> None:
 
 def test_without_a_limit_nothing_is_killed_but_at_the_end_of_a_drain() -> None:
     with Daemon(SYNC, "--request-timeout", "0", "--drain-timeout", "1s") as daemon:
-        assert ask(daemon, {"s": 2 * LIMIT_S}).status == 200
+        assert ask(daemon, {"s": 1.2 * LIMIT_S}).status == 200
         with in_background(lambda: ask(daemon, {"act": "sleep"})) as answers:
             eventually(lambda: daemon.status()["requests"]["in_flight"] == 1)
             started = time.monotonic()

@@ -10,8 +10,8 @@ from predictord.errors import PredictordError
 from predictord.runtime import Daemon, RuntimeFolder, socket_address
 
 _CONNECT_LIMIT_S = 5.0
-"""A daemon registers a moment before it listens."""
-_REPLY_LIMIT_S = 10.0
+"""A daemon registers a moment before it listens, and many clients at once may fill its backlog."""
+_REPLY_LIMIT_S = 5.0
 _STOP_GRACE_S = 10.0
 """Beyond the drain timeout: workers are told to end, waited for and killed."""
 _PAUSE_S = 0.02
@@ -89,7 +89,7 @@ def _connect(folder: RuntimeFolder, daemon: Daemon) -> socket.socket:
             connection.settimeout(_REPLY_LIMIT_S)
             with socket_address(folder.socket_path(daemon.pid)) as address:
                 connection.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
             connection.close()
             if time.monotonic() > deadline:
                 raise

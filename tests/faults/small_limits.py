@@ -4,6 +4,7 @@ They are constants and no settings, so the daemon of a test runs with a `sitecus
 sets them before `predictord` is started. Everything else is the real thing.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,4 +23,4 @@ def environment(folder: Path, limits: Mapping[str, float] = LIMITS) -> dict[str,
     lines = ["from predictord.supervisor import limits", ""]
     lines += [f"assert isinstance(limits.{name}, float); limits.{name} = {value!r}" for name, value in limits.items()]
     (folder / "sitecustomize.py").write_text("\n".join(lines) + "\n")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -31,7 +32,7 @@ class Screen:
             stderr=terminal,
             env=self.environment,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_terminal,
         )
         os.close(terminal)
         self._closing = threading.Event()
@@ -90,3 +91,9 @@ class Screen:
                         self._shown += screen.read(65536)
                     except OSError:  # EIO: nobody has the terminal open any more
                         self._closing.wait()
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A job that a script started with `&` ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -225,7 +225,7 @@ def test_ctrl_c_finishes_what_is_in_hand(predictor: Path) -> None:
         screen.wait_for("stopping")
         (predictor.parent / "gate").touch()
         assert busy.answer().status == 200
-        assert screen.wait() == 130
+        assert screen.wait() == 130, screen.text
 
 
 @pytest.mark.parametrize("presses", [2, 3, 30])
@@ -240,7 +240,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(predictor: Path, presses: int) 
         for _ in range(presses - 1):
             screen.press(CTRL_C)
             time.sleep(0.01)
-        assert screen.wait() == 130
+        assert screen.wait() == 130, screen.text
         assert time.monotonic() - asked_at < IDLE_LIMIT_S
 
 
@@ -248,7 +248,7 @@ def test_ctrl_c_ends_a_daemon_that_loads(predictor: Path) -> None:
     with on_screen(predictor, "--config", "load=wait") as screen:
         eventually(lambda: recorded(predictor)["wait"], 20)
         screen.press(CTRL_C)
-        assert screen.wait() == 130
+        assert screen.wait() == 130, screen.text
 
 
 def test_ctrl_c_ends_a_daemon_that_asks_the_driver(predictor: Path, tmp_path: Path) -> None:
@@ -258,14 +258,14 @@ def test_ctrl_c_ends_a_daemon_that_asks_the_driver(predictor: Path, tmp_path: Pa
     with on_screen(predictor, "--devices", "auto", **environment) as screen:
         eventually(lambda: len(census.marked(screen.environment[census.MARK])) == 2)
         screen.press(CTRL_C)
-        assert screen.wait() == 130
+        assert screen.wait() == 130, screen.text
 
 
 def test_a_closed_terminal_ends_the_daemon(predictor: Path) -> None:
     with on_screen(predictor) as screen:
         screen.wait_for("ready in")
         screen.close()
-        assert screen.wait() == 129
+        assert screen.wait() == 129, screen.text
 
 
 # --- who reads what it prints

@@ -97,6 +97,9 @@ class Settings(BaseModel):
         str, DEVICES, About(WORKERS, "auto (every visible GPU, else the CPU), cpu, or a comma list of GPUs.")
     ] = "auto"
     workers_per_device: Annotated[int, count(1, 64), About(WORKERS, "Workers on each device.")] = 1
+    warm_start: Annotated[
+        bool, SWITCH, About(WORKERS, "Import packages once, ahead, and fork the workers from there.")
+    ] = True
     reload: Annotated[bool, SWITCH, About(WORKERS, "Watch the code and put saves live.")] = True
 
     startup_timeout_s: Annotated[

@@ -27,6 +27,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "batch_interval_s": None,
         "devices": "auto",
         "workers_per_device": 1,
+        "warm_start": True,
         "reload": True,
         "startup_timeout_s": 600.0,
         "request_timeout_s": 300.0,

@@ -12,7 +12,6 @@ from predictord.supervisor.console import LoadingDisplay
 from predictord.supervisor.devices import Device, is_usable
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.launcher import Launcher
-from predictord.supervisor.orphans import kill_orphans
 from predictord.supervisor.place import LoadError, Place, died
 from predictord.supervisor.process import Exit
 from predictord.supervisor.slot import Slot
@@ -87,7 +86,7 @@ class Fleet:
             for place in self.places:
                 if place.process is not None:
                     group.create_task(self._stop_place(place))
-        await kill_orphans(self._known_children)
+        await self._launcher.sweep()
 
     def kill_all(self) -> None:
         """SIGKILL every worker and wait for nothing; the guardian does the rest."""
@@ -199,7 +198,7 @@ class Fleet:
                     call.fail(problem)
         if not self._stopping:
             self._tell_exit(place, status, was_loading, retired)
-            self._tasks.create_task(kill_orphans(self._known_children))
+            self._tasks.create_task(self._launcher.sweep())
             self._plan_restart(place, was_loading, retired)
         self._dispatcher.put_back(back)
         self._announce()
@@ -373,10 +372,6 @@ class Fleet:
         late = place.contract.late_files if place.contract else {}
         if late.keys() - self.generation.files.keys():
             self.generation = self.generation.with_files(late)
-
-    def _known_children(self) -> set[int]:
-        pids = {place.process.pid for place in self.places if place.process is not None}
-        return pids | {self._launcher.guardian.pid}
 
 
 async def _within(limit_s: float, is_true: Callable[[], bool]) -> bool:

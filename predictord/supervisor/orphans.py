@@ -24,11 +24,14 @@ def children() -> set[int]:
     return found
 
 
-async def kill_orphans(known: Callable[[], set[int]]) -> None:
-    """Kill and reap children of dead workers, and what they leave in turn, until there are none."""
+async def kill_orphans(known: Callable[[], set[int] | None]) -> None:
+    """Kill and reap children of dead workers, and what they leave in turn, until there are none.
+
+    `known` are the pids to spare; `None` while a worker is being born, whose pid nobody knows yet.
+    """
     deadline = asyncio.get_running_loop().time() + _LIMIT_S
-    while orphans := [pid for pid in children() - known() if _is_foreign(pid)]:
-        for pid in orphans:
+    while (orphans := _orphans(known())) != []:
+        for pid in orphans or ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
@@ -36,6 +39,10 @@ async def kill_orphans(known: Callable[[], set[int]]) -> None:
         if asyncio.get_running_loop().time() > deadline:
             return  # a process in an uninterruptible call; the guardian has its tag
         await asyncio.sleep(_ROUND_S)
+
+
+def _orphans(known: set[int] | None) -> list[int] | None:
+    return None if known is None else [pid for pid in children() - known if _is_foreign(pid)]
 
 
 def _is_foreign(pid: int) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,8 +29,12 @@ class Exit:
     out_of_memory: bool = False
     stacks: str = ""
     """What `faulthandler` wrote when a fault of its own ended it (SIGSEGV, SIGABRT and the like)."""
+    not_born: str = ""
+    """Why there never was a process, where there was none."""
 
     def __str__(self) -> str:
+        if self.not_born:
+            return f"could not be started ({self.not_born})"
         if self.out_of_memory:
             return "was killed (out of memory?)"
         if self.signal is not None:
@@ -51,14 +56,20 @@ class ProcessEvents(Protocol):
 
 
 class WorkerProcess:
-    """Watches one child through its pidfd, which can't be confused with another process."""
+    """Watches one child through its pidfd, which can't be confused with another process.
+
+    It may be watched, and killed, before it is born.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pid: int, control: socket.socket, output: WorkerOutput, stacks_fd: int
+        self, loop: asyncio.AbstractEventLoop, control: socket.socket, output: WorkerOutput, stacks_fd: int
     ) -> None:
         self._loop = loop
-        self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        self.pid = 0
+        """0 until it is born."""
+        self._pidfd = -1
+        self.call_off: Callable[[], object] | None = None
+        """Ends the making of a process that is not born yet."""
         self._control = control
         self._reader = FrameReader()
         self.output = output
@@ -73,10 +84,22 @@ class WorkerProcess:
         control.setblocking(False)
         os.set_blocking(stacks_fd, False)
 
+    def born(self, pid: int) -> None:
+        """The process exists, a child of ours. Raises OSError."""
+        self._pidfd = os.pidfd_open(pid)
+        self.pid = pid
+        if self._events is not None:
+            self._loop.add_reader(self._pidfd, self._on_exit)
+
+    def not_born(self, reason: str) -> None:
+        """There will be no process, which is reported as its end."""
+        self._end(Exit(None, None, not_born=reason))
+
     def watch(self, events: ProcessEvents) -> None:
         """Begin to report; the process may have ended already."""
         self._events = events
-        self._loop.add_reader(self._pidfd, self._on_exit)
+        if self.pid:
+            self._loop.add_reader(self._pidfd, self._on_exit)
         self._loop.add_reader(self._control.fileno(), self._on_control)
         self.output.start()
 
@@ -92,6 +115,10 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send a signal to the process, never to one that has taken its pid."""
         if self.exited.is_set():
+            return
+        if not self.pid:
+            if self.call_off is not None and number in (signal.SIGTERM, signal.SIGKILL):
+                self.call_off()
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
@@ -184,27 +211,30 @@ class WorkerProcess:
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        self._loop.remove_reader(self._control.fileno())
-        self._loop.remove_reader(self._stacks_fd)
         # Before reaping: the zombie still reserves the group's number.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         assert status is not None
         self._read_last_messages()
-        stacks = self._fatal_stacks()
+        os.close(self._pidfd)
+        if status.si_code == os.CLD_EXITED:
+            self._end(Exit(status.si_status, None))
+        else:
+            killed = status.si_status == signal.SIGKILL and _oom_kills() > self._oom_kills
+            self._end(Exit(None, status.si_status, killed, self._fatal_stacks()))
+
+    def _end(self, status: Exit) -> None:
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_reader(self._stacks_fd)
         self.output.drain()
         self.output.close()
         self._control.close()
-        for descriptor in (self._stacks_fd, self._pidfd, *self._descriptors):
+        for descriptor in (self._stacks_fd, *self._descriptors):
             os.close(descriptor)
         self.exited.set()
         assert self._events is not None
-        if status.si_code == os.CLD_EXITED:
-            self._events.on_exit(Exit(status.si_status, None))
-        else:
-            killed = status.si_status == signal.SIGKILL and _oom_kills() > self._oom_kills
-            self._events.on_exit(Exit(None, status.si_status, killed, stacks))
+        self._events.on_exit(status)
 
     def _fatal_stacks(self) -> str:
         _, found, rest = self._read_stacks().partition(_FATAL)

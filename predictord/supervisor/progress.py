@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from predictord.supervisor.process import WorkerProcess
+from predictord.supervisor.output import WorkerOutput
 
 _LOOK_S = 1.0
 _MIN_CPU_TICKS = 1
@@ -40,13 +41,20 @@ def progress_of(pid: int, output_bytes: int) -> Progress:
     return Progress(output_bytes, int(fields[11]) + int(fields[12]), int(amounts["rchar"]) + int(amounts["wchar"]))
 
 
+class Loading(Protocol):
+    """A process of which signs of life are expected; `pid` is 0 until it is born."""
+
+    pid: int
+    output: WorkerOutput
+
+
 class LoadWatch:
-    """Calls `on_silence` once a loading worker has made no progress for `timeout_s`; 0 is never."""
+    """Calls `on_silence` once a loading process has made no progress for `timeout_s`; 0 is never."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        process: WorkerProcess,
+        process: Loading,
         timeout_s: float,
         on_silence: Callable[[], None],
     ) -> None:
@@ -71,7 +79,7 @@ class LoadWatch:
 
     def _check(self) -> None:
         now, looked = self._loop.time(), self._look()
-        if looked.is_ahead_of(self._seen):
+        if not self._process.pid or looked.is_ahead_of(self._seen):  # its birth has a limit of its own
             self._seen, self._seen_at = looked, now
         if now - self._seen_at >= self._timeout_s:
             self._on_silence()

@@ -78,11 +78,18 @@ class Supervisor:
         """Start everything, wait for a reason to stop, and stop everything; returns what to exit with."""
         loop = asyncio.get_running_loop()
         self._signals = StopSignals(loop)
-        launcher = Launcher(loop, uuid4().hex, os.environ)
+        launcher = Launcher(
+            loop,
+            uuid4().hex,
+            os.environ,
+            warm_start=self._settings.warm_start,
+            startup_timeout_s=self._settings.startup_timeout_s,
+        )
         self._build(loop, launcher)
         self._fleet.create(list(devices), {**generation.environment, **os.environ})
         try:
             async with asyncio.TaskGroup() as group:
+                births = group.create_task(launcher.run())
                 fleet = group.create_task(self._fleet.run(generation))
                 control = group.create_task(ControlServer(self._make_handlers()).run(control_path))
                 await asyncio.sleep(0)  # the workers load while the imports below take their time
@@ -93,12 +100,12 @@ class Supervisor:
                 code = await self._until_stopped()
                 self._loading.stop()
                 code = await self._stop(server, code)
-                for task in (fleet, sweeping, control):
+                for task in (fleet, births, sweeping, control):
                     task.cancel()
                 await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
                 serving.cancel()
         finally:
-            launcher.guardian.dismiss(_GUARDIAN_LIMIT_S)
+            launcher.close(_GUARDIAN_LIMIT_S)
             self._signals.ignore()
         log.info("stopped", extra={"event": "stopped", "code": int(code)})
         return code

@@ -78,7 +78,7 @@ class Status:
 
 def _worker(place: Place, vram: dict[int, int]) -> dict[str, Any]:
     device = place.device
-    pid = place.process.pid if place.process is not None else None
+    pid = place.process.pid or None if place.process is not None else None
     return {
         "id": place.id,
         "pid": pid,

@@ -5,9 +5,10 @@ import random
 import resource
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import census
@@ -137,7 +138,8 @@ def test_a_body_that_finds_no_memory_ends_only_itself() -> None:
         pages = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + (20 << 20)
         resource.prlimit(daemon.pid, resource.RLIMIT_AS, (limit, limit))
-        assert daemon.predict(content=bytes(90 << 20)).status_code >= 400
+        with suppress(httpx.TransportError):  # where uvloop is what finds none, the connection is cut
+            assert daemon.predict(content=bytes(90 << 20)).status_code >= 400
         assert daemon.predict("getpid").status_code == 200
         assert daemon.status()["state"] == "ready"
 

@@ -113,7 +113,9 @@ def full_queue(daemon: Daemon) -> Answer:
 
 
 CASES: dict[Code, Callable[[Daemon], Answer]] = {
-    Code.INVALID_PAYLOAD: lambda daemon: exchange(daemon.port, request(body=b"{oops")),
+    Code.INVALID_PAYLOAD: lambda daemon: exchange(
+        daemon.port, request(headers=[("Content-Type", "application/json")], body=b"{oops")
+    ),
     Code.BAD_REQUEST: lambda daemon: exchange(daemon.port, b"nonsense\r\n\r\n"),
     Code.HOST_NOT_ALLOWED: lambda daemon: exchange(daemon.port, request(host="evil.example")),
     Code.ORIGIN_NOT_ALLOWED: lambda daemon: send(daemon, {}, ("Origin", "https://evil.example")),

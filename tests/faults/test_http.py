@@ -292,7 +292,8 @@ def test_another_address_is_announced_and_guarded_by_the_token() -> None:
             for wrong in ({}, {"Authorization": "Bearer correct-"}, {"Authorization": f"Basic {token}"}):
                 refused = client.post("/predict", headers=wrong)
                 assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-            assert client.post("/predict", params={"token": token}, cookies={"token": token}).status_code == 401
+            misplaced = client.post("/predict", params={"token": token}, headers={"Cookie": f"token={token}"})
+            assert misplaced.status_code == 401
             assert daemon.ledger.lines() == []
             assert client.post("/predict", headers=bearer).status_code == 200
             assert client.post("/predict", headers={**bearer, "Host": "evil.example"}).status_code == 403

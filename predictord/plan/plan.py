@@ -1,0 +1,88 @@
+"""The plan: what becomes of living workers when the code changes (a pure function of two generations).
+
+`swap` if what changed is code that nothing run at import or in `__init__` depends on, so
+that a worker with the new code put in acts as one that started with it; when in doubt
+`replace`. The reason names the culprit.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from predictord.generation import Generation
+from predictord.plan.change import Change, Refused
+from predictord.plan.closure import ALL_CLAUSES, Clauses, load_closure
+from predictord.plan.code import Code, file_name
+from predictord.plan.diff import changes_between
+from predictord.plan.memos import stale_memos
+from predictord.plan.state import state_written
+
+
+class Kind(StrEnum):
+    """What is done with the workers."""
+
+    NONE = "none"
+    SWAP = "swap"
+    REPLACE = "replace"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do, why in one sentence, and for a swap which definitions change.
+
+    `relocates` says that lines moved: living workers take it, for tracebacks to be right.
+    `memos` are functions, by file and name, whose `lru_cache` has to be cleared.
+    """
+
+    kind: Kind
+    reason: str
+    changes: tuple[Change, ...] = ()
+    memos: tuple[tuple[str, str], ...] = ()
+    relocates: bool = False
+
+
+def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES) -> Plan:
+    """How to get from one generation to another; `served` says that the old one has answered requests."""
+    if difference := _settings_differ(old, new):
+        return Plan(Kind.REPLACE, difference)
+    if old.files == new.files:
+        return Plan(Kind.NONE, "nothing changed")
+    try:
+        code = Code(new.files)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return Plan(Kind.REPLACE, f"the new code does not compile: {error}")
+    return _plan_code(Code(old.files), code, old.class_name, served, clauses)
+
+
+def _settings_differ(old: Generation, new: Generation) -> str | None:
+    if old.path != new.path or old.class_name != new.class_name:
+        return "another predictor was chosen"
+    if old.config != new.config:
+        return "the configuration changed"
+    if old.environment != new.environment:
+        return "the environment in .env changed"
+    for path in sorted(old.files.keys() ^ new.files.keys()):
+        return f"{file_name(path)} was {'added' if path in new.files else 'removed'}"
+    return None
+
+
+def _plan_code(old: Code, new: Code, class_name: str | None, served: bool, clauses: Clauses) -> Plan:
+    closure = load_closure(old, class_name, clauses)
+    try:
+        changes = changes_between(old, new, closure)
+    except Refused as refused:
+        return Plan(Kind.REPLACE, str(refused))
+    if not changes:
+        return Plan(Kind.NONE, "only comments or layout changed", relocates=True)
+    if closure.opaque:
+        return Plan(Kind.REPLACE, closure.opaque)
+    if served and clauses.finds_state:
+        written = state_written(old, closure) or state_written(new, closure)
+        if written:
+            return Plan(Kind.REPLACE, written)
+    memos = stale_memos(old, new, changes)
+    return Plan(Kind.SWAP, _listed([change.text for change in changes]), tuple(changes), tuple(memos), relocates=True)
+
+
+def _listed(names: list[str]) -> str:
+    shown = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))

@@ -1,0 +1,1 @@
+"""Tests of the plan: which edits a living worker may take in place."""

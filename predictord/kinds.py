@@ -151,6 +151,7 @@ def _read_list(raw: Any) -> Any:
 
 SWITCH = Kind("", "true or false", _read_switch, lambda on: "on" if on else "off")
 PATH = Kind("FILE", "the path of a file", _read_path)
+PATHS = Kind("PATH", "a path, or a list of them", _read_list, many=True)
 PAIRS = Kind("KEY=VALUE", "KEY=VALUE", lambda raw: raw, many=True)
 HOST = Kind("HOST", "a host name or address without scheme or port", _read_host)
 ORIGIN = Kind("ORIGIN", "an origin such as https://app.example:8443", _read_origin)

@@ -21,6 +21,7 @@ from predictord.kinds import (
     ORIGINS,
     PAIRS,
     PATH,
+    PATHS,
     SWITCH,
     Kind,
     choice,
@@ -101,6 +102,16 @@ class Settings(BaseModel):
         bool, SWITCH, About(WORKERS, "Import packages once, ahead, and fork the workers from there.")
     ] = True
     reload: Annotated[bool, SWITCH, About(WORKERS, "Watch the code and put saves live.")] = True
+    reload_mode: Annotated[
+        Literal["auto", "restart", "in-turn"],
+        choice("auto", "restart", "in-turn"),
+        About(WORKERS, "auto, restart (never in place), or in-turn (never two generations on one device)."),
+    ] = "auto"
+    watch: Annotated[
+        tuple[Annotated[Path, PATH], ...],
+        PATHS,
+        About(WORKERS, "One more file, or folder of files, whose change loads the workers anew."),
+    ] = ()
 
     startup_timeout_s: Annotated[
         float, duration("365d"), About(TIME_LIMITS, "Silence of a loading worker.", key="startup_timeout")

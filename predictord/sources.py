@@ -17,7 +17,7 @@ from pydantic import SecretStr, ValidationError
 
 from predictord import config_file
 from predictord.errors import SettingsError
-from predictord.kinds import PATH
+from predictord.kinds import PATH, PATHS
 from predictord.settings import Setting, Settings, declared
 
 TOML_NAME = "predictord.toml"
@@ -107,9 +107,15 @@ def _from_toml(folder: Path) -> dict[str, Given]:
 
 
 def _resolved(setting: Setting, given: Given) -> Any:
-    if setting.kind is PATH and isinstance(given.value, str) and given.value:
-        return given.folder / os.path.expanduser(given.value)
+    if setting.kind is PATH:
+        return _placed(given.value, given.folder)
+    if setting.kind is PATHS and isinstance(given.value, str | list | tuple):
+        return [_placed(path, given.folder) for path in PATHS.read(given.value)]
     return given.value
+
+
+def _placed(path: Any, folder: Path) -> Any:
+    return folder / os.path.expanduser(path) if isinstance(path, str) and path else path
 
 
 def _merged_config(table: Given | None, file: Given | None, entries: Given | None) -> dict[str, Any]:

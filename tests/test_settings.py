@@ -29,6 +29,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "workers_per_device": 1,
         "warm_start": True,
         "reload": True,
+        "reload_mode": "auto",
+        "watch": (),
         "startup_timeout_s": 600.0,
         "request_timeout_s": 300.0,
         "queue_timeout_s": 300.0,

@@ -51,6 +51,8 @@ def error_of(action: Callable[..., Any], *arguments: Any, **keywords: Any) -> st
         ("log_format", "json", "log_format", "json"),
         ("debug", "off", "debug", False),
         ("reload", "0", "reload", False),
+        ("reload_mode", "in-turn", "reload_mode", "in-turn"),
+        ("watch", "/a/prompt.txt,/b", "watch", (Path("/a/prompt.txt"), Path("/b"))),
         ("allow_host", "Box.example,10.0.0.5", "allow_host", ("box.example", "10.0.0.5")),
         ("allow_origin", "https://App.example", "allow_origin", ("https://app.example",)),
     ],
@@ -209,6 +211,10 @@ def test_relative_paths_start_where_they_are_written(folder: Path, monkeypatch: 
     assert read_settings("../predictor.py", {}, {}).config == {"where": "beside the predictor"}
     settings = read_settings("../predictor.py", {"config_file": "config.json"}, {})
     assert (settings.config, settings.config_file) == ({"where": "here"}, elsewhere / "config.json")
+    (folder / "predictord.toml").write_text('watch = ["prompts", "../weights.bin"]')
+    assert read_settings("../predictor.py", {}, {}).watch == (folder / "prompts", folder / "../weights.bin")
+    settings = read_settings("../predictor.py", {"watch": ("prompts", "/a")}, {})
+    assert settings.watch == (elsewhere / "prompts", Path("/a"))
 
 
 def token_of(settings: Settings) -> str | None:

@@ -11,7 +11,8 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import NamedTuple
 
@@ -80,8 +81,13 @@ def read_source(path: str) -> bytes:
     return source
 
 
-def imports_of(source: bytes) -> Iterator[Import]:
+@lru_cache(maxsize=1024)  # most files are the same in the next snapshot, and parsing stops all other threads
+def imports_of(source: bytes) -> tuple[Import, ...]:
     """Every import that a source file names, wherever in it; none if it does not parse, which a worker will report."""
+    return tuple(_imports_in(source))
+
+
+def _imports_in(source: bytes) -> Iterator[Import]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an invalid escape is told by the worker that compiles it
         try:
@@ -117,6 +123,25 @@ def read_project(predictor: str, also: tuple[str, ...] = ()) -> dict[str, bytes]
     return _Walk(predictor, also).files()
 
 
+def folders_named(predictor: str, files: Mapping[str, bytes]) -> Iterator[str]:
+    """The folders that imports in these files name as packages, there or not: a missing module may yet appear."""
+    for path, source in files.items():
+        for level, name in imports_of(source):
+            folder = _start(os.path.dirname(predictor), path, level)
+            for part in name.split("."):
+                folder = f"{folder}/{part}"
+                yield folder
+
+
+def _start(top: str, path: str, level: int) -> str:
+    """The folder in which an import of the file at `path` begins to search."""
+    if level == 0:
+        return top
+    for _ in range(level):
+        path = os.path.dirname(path)
+    return path
+
+
 class _Walk:
     def __init__(self, predictor: str, also: tuple[str, ...]) -> None:
         self._folder = os.path.dirname(predictor)
@@ -130,16 +155,8 @@ class _Walk:
     def files(self) -> dict[str, bytes]:
         for path in self._to_parse:  # grows while it is walked
             for level, name in imports_of(self._seen[path] or b""):
-                self._follow(self._start(path, level), name)
+                self._follow(_start(self._folder, path, level), name)
         return {path: source for path, source in self._seen.items() if source is not None}
-
-    def _start(self, path: str, level: int) -> str:
-        """The folder that an import begins to search."""
-        if level == 0:
-            return self._folder
-        for _ in range(level):
-            path = os.path.dirname(path)
-        return path
 
     def _follow(self, base: str, dotted: str) -> None:
         """Take every module on the way: `import a.b` runs `a/__init__.py` too."""

@@ -151,7 +151,7 @@ def test_a_killed_worker_tells_us_its_signal(zygote: Zygote) -> None:
 
 def test_many_are_born_at_once(zygote: Zygote) -> None:
     zygote.warm()
-    births = [zygote.bear() for _ in range(8)]
+    births = [zygote.bear() for _ in range(60)]
     for born, control in births:
         assert hello(control) == born.pid
         control.close()  # nobody else holds an end of it, or its end of file would not come

@@ -6,6 +6,7 @@ Tests of other runs may have daemons beside ours in the runtime folder, so no ve
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -162,6 +163,33 @@ def test_a_daemon_that_hangs_is_told_apart_from_none() -> None:
         assert result.returncode == 1
         assert result.stderr == f"predictord: {label(daemon)} does not answer; `kill {daemon.pid}` stops it\n"
         assert daemon.wait() == 0, "it stops once it goes on"
+
+
+class PatientFolder(RuntimeFolder):
+    """Counts how often a client has looked for a socket."""
+
+    looks = 0
+
+    def socket_path(self, pid: int) -> Path:
+        self.looks += 1
+        return super().socket_path(pid)
+
+
+def test_a_daemon_that_does_not_listen_yet_is_waited_for(tmp_path: Path) -> None:
+    folder = PatientFolder(tmp_path / "runtime")
+    with folder.register("/p.py", ["http://127.0.0.1:1"]) as path, socket.socket(socket.AF_UNIX) as listener:
+        daemon = choose(folder.living())
+        looks = folder.looks
+        with in_background(lambda: ask(folder, daemon, {"verb": "stop"}, 5)) as replies:
+            eventually(lambda: folder.looks > looks + 1)
+            listener.bind(str(path))
+            looks = folder.looks
+            eventually(lambda: folder.looks > looks + 1)
+            listener.listen()
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b'{"drain_timeout_s": 5}\n')
+        assert replies == [{"drain_timeout_s": 5}]
 
 
 # --- reload, against a daemon of our own making

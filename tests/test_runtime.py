@@ -84,8 +84,8 @@ def test_a_daemon_is_found_while_it_is_registered(folder: RuntimeFolder) -> None
         control_path.touch()
         assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder.path / f"{os.getpid()}.json").stat().st_mode) == 0o600
-    assert folder.living() == []
     assert names(folder) == []
+    assert folder.living() == []
     assert os.listdir("/proc/self/fd") == descriptors
 
 

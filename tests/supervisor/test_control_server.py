@@ -63,7 +63,7 @@ def serving(path: Path, handlers: Mapping[str, Handler] = HANDLERS) -> Iterator[
     thread = threading.Thread(target=turn)
     thread.start()
     try:
-        eventually(path.exists)
+        eventually(lambda: answers(path))
         yield
     finally:
         loop.call_soon_threadsafe(task.cancel)
@@ -71,11 +71,22 @@ def serving(path: Path, handlers: Mapping[str, Handler] = HANDLERS) -> Iterator[
         assert not thread.is_alive()
 
 
+def answers(path: Path) -> bool:
+    """Whether the server listens yet; its socket's file is there a moment earlier."""
+    with suppress(FileNotFoundError, ConnectionRefusedError):
+        return "refused" in ask(path, "probe")
+    return False
+
+
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(10)
-    with socket_address(path) as address:
-        connection.connect(address)
+    try:
+        with socket_address(path) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 
@@ -151,7 +162,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(path: Path, line: bytes, s
         assert "echo" in ask(path, "echo")
 
 
-@pytest.mark.parametrize("line", [b"", b'{"verb": "echo"}', b"x" * (MAX_REQUEST_BYTES + 1), b"x" * (4 << 20)])
+@pytest.mark.parametrize("line", [b"", b'{"verb": "echo"}', b"{}" + b" " * MAX_REQUEST_BYTES + b"\n", b"x" * (4 << 20)])
 def test_what_is_no_line_gets_no_answer(path: Path, line: bytes) -> None:
     with serving(path):
         assert send(path, line) == b""

@@ -9,7 +9,17 @@ from predictord.plan.bindings import names_evaluated, require_bound_above
 from predictord.plan.change import Action, Change, Refused
 from predictord.plan.closure import LoadClosure, annotations_of, evaluated_parts
 from predictord.plan.code import Class, Code, Definition, file_name
-from predictord.plan.items import Body, Function, Item, ItemKind, document_of, functions_in, is_literal, without_bodies
+from predictord.plan.items import (
+    Body,
+    Function,
+    Item,
+    ItemKind,
+    document_of,
+    first_line,
+    functions_in,
+    is_literal,
+    without_bodies,
+)
 from predictord.plan.state import REQUEST_FUNCTIONS
 
 
@@ -86,7 +96,7 @@ class _Differ:
             return
         old, new = self._definitions[id(old_node)], self._definitions[id(new_node)]
         if document_of(old_node) != document_of(new_node) and _same(_undocumented(old_node), _undocumented(new_node)):
-            self._document(old.path, old.name, None, line=_first_line(new_node))
+            self._document(old.path, old.name, None, line=first_line(new_node))
             return
         if why := self._closure.reason(old):
             raise Refused(why)
@@ -100,8 +110,8 @@ class _Differ:
             raise Refused(f"{old.place} has decorators, and begins or ends to use super()")
         self._judge_head(old, new)
         if document_of(old_node) != document_of(new_node):
-            self._document(old.path, old.name, None, line=_first_line(new_node))
-        self.changes.append(Change(Action.CHANGED, old.path, old.name, _first_line(new_node)))
+            self._document(old.path, old.name, None, line=first_line(new_node))
+        self.changes.append(Change(Action.CHANGED, old.path, old.name, first_line(new_node)))
 
     def _judge_head(self, old: Definition, new: Definition) -> None:
         defaults = defaults_of(old.node)
@@ -184,12 +194,7 @@ def _change(item: Item, path: str, prefix: str, *, is_new: bool) -> Change:
         action = Action.IMPORTED if is_new else Action.FORGOTTEN
     else:
         action = Action.ADDED if is_new else Action.REMOVED
-    return Change(action, path, prefix + item.name, _first_line(item.node))
-
-
-def _first_line(node: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(one.lineno for one in decorators)])
+    return Change(action, path, prefix + item.name, first_line(item.node))
 
 
 def _same(one: ast.AST, other: ast.AST) -> bool:

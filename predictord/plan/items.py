@@ -104,6 +104,12 @@ def statements(function: Function) -> list[ast.stmt]:
     return [statement for statement in function.body if not _is_bare_constant(statement)]
 
 
+def first_line(node: ast.stmt) -> int:
+    """Where a definition starts: at its first decorator."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(one.lineno for one in decorators)])
+
+
 def document_of(node: ast.Module | ast.ClassDef | Function) -> str | None:
     """The docstring as written."""
     return ast.get_docstring(node, clean=False)

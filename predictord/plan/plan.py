@@ -5,39 +5,14 @@ that a worker with the new code put in acts as one that started with it; when in
 `replace`. The reason names the culprit.
 """
 
-from enum import StrEnum
-
-import msgspec
-
 from predictord.generation import Generation
-from predictord.plan.change import Change, Refused
+from predictord.plan.change import Refused
 from predictord.plan.closure import ALL_CLAUSES, Clauses, load_closure
 from predictord.plan.code import Code, file_name
 from predictord.plan.diff import changes_between
 from predictord.plan.memos import stale_memos
+from predictord.plan.model import Kind, Plan
 from predictord.plan.state import state_written
-
-
-class Kind(StrEnum):
-    """What is done with the workers."""
-
-    NONE = "none"
-    SWAP = "swap"
-    REPLACE = "replace"
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What to do, why in one sentence, and for a swap which definitions change.
-
-    `relocates` says that lines moved: living workers take it, for tracebacks to be right.
-    `memos` are functions, by file and name, whose `lru_cache` has to be cleared.
-    """
-
-    kind: Kind
-    reason: str
-    changes: tuple[Change, ...] = ()
-    memos: tuple[tuple[str, str], ...] = ()
-    relocates: bool = False
 
 
 def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES) -> Plan:

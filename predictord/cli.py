@@ -120,7 +120,7 @@ def serve(predictor: str, **flags: Any) -> ExitCode:
     settings = _read_settings(predictor, flags)
     from predictord.supervisor.run import serve as run_service
 
-    return run_service(settings)
+    return run_service(settings, reread=lambda: read_settings(predictor, flags, os.environ))
 
 
 @predictord.command()

@@ -1,11 +1,14 @@
 """Frames on a non-blocking socket: what arrived is taken as it comes, large bodies land where they stay."""
 
+import asyncio
 import socket
+from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 from predictord.errors import WorkerError
-from predictord.wire import MAX_HEADER_BYTES, PREFIX, ToSupervisor, decode_to_supervisor
+from predictord.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PREFIX, ToSupervisor, decode_to_supervisor
 
 Buffer = bytes | bytearray | memoryview
 Frame = tuple[ToSupervisor, Buffer]
@@ -13,8 +16,8 @@ Frame = tuple[ToSupervisor, Buffer]
 _CHUNK_BYTES = 1 << 16
 """Below malloc's threshold for mmap: a larger buffer would cost a system call each way, and page faults."""
 
-_MOST_BODY_BYTES = 1 << 40
-"""Far above what fits in memory; a larger length is a broken peer."""
+_MOST_BUFFERS = 512
+"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
 
 
 class FrameReader:
@@ -48,7 +51,7 @@ class FrameReader:
         at, size = 0, len(data)
         while size - at >= PREFIX.size:
             header_bytes, body_bytes = PREFIX.unpack_from(data, at)
-            if header_bytes > MAX_HEADER_BYTES or body_bytes > _MOST_BODY_BYTES:
+            if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
                 raise WorkerError(f"sent a frame of {header_bytes} + {body_bytes} bytes")
             body_at = at + PREFIX.size + header_bytes
             if size < body_at:
@@ -82,6 +85,65 @@ class FrameReader:
         frame = (self._message, self._body)
         self._message, self._body = None, bytearray()
         return [frame]
+
+
+class FrameWriter:
+    """Writes buffers to a socket without waiting: what does not fit now follows when the loop says so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._unsent: deque[Buffer] = deque()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something is still to be sent; to a peer that is gone, for ever."""
+        return bool(self._unsent)
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Write these after all that was written before."""
+        if self._unsent:
+            self._unsent.extend(parts)
+            return
+        try:
+            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The peer is gone, which its pid says soon; nothing of this was read.
+            self._unsent.extend(parts)
+            return
+        self._keep_unsent(parts, sent)
+        if self._unsent:
+            self._loop.add_writer(self._socket.fileno(), self._on_writable)
+
+    def stop(self) -> None:
+        """Send no more; before the socket is closed."""
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _keep_unsent(self, parts: Sequence[Buffer], sent: int) -> None:
+        for index, part in enumerate(parts):
+            if sent < len(part):
+                self._unsent.append(memoryview(part)[sent:])
+                self._unsent.extend(parts[index + 1 :])
+                return
+            sent -= len(part)
+
+    def _on_writable(self) -> None:
+        some = [self._unsent[index] for index in range(min(len(self._unsent), _MOST_BUFFERS))]
+        try:
+            sent = self._socket.sendmsg(some)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.stop()
+            return
+        while self._unsent and sent >= len(self._unsent[0]):
+            sent -= len(self._unsent.popleft())
+        if sent:
+            self._unsent[0] = memoryview(self._unsent[0])[sent:]
+        if not self._unsent:
+            self.stop()
 
 
 def _decode(header: bytes) -> ToSupervisor:

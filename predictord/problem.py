@@ -57,6 +57,9 @@ STATUS: dict[Code, int] = {
     Code.PREDICT_TIMEOUT: 504,
 }
 
+BODILESS = frozenset({204, 304})
+"""Statuses whose answers have neither a body nor a length (RFC 9110, section 6.4.1)."""
+
 RETRY_AFTER_S = 1
 MEDIA_TYPE = "application/problem+json"
 
@@ -95,3 +98,7 @@ class Problem(msgspec.Struct, frozen=True):
         if self.errors is not None:
             document["errors"] = self.errors
         return msgspec.json.encode(document)
+
+    def event(self, request_id: str, *, worker: int | None = None, debug: bool = False) -> bytes:
+        """The same document as the `error` event that ends a stream of Server-Sent Events."""
+        return b"event: error\ndata: %b\n\n" % self.body(request_id, worker=worker, debug=debug)

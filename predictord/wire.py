@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from predictord.generation import Generation
+from predictord.plan.model import Plan
 from predictord.problem import Problem
 
 PREFIX = struct.Struct("<IQ")
 """Length of the header and of the body, in bytes."""
+
+MAX_BODY_BYTES = 1 << 36
+"""A longer body is a broken peer: above what any batch of answers (2 GiB each) comes to in practice."""
 
 MAX_HEADER_BYTES = 64 << 20
 """A longer header is a broken peer; checked before anything is allocated."""
@@ -59,6 +63,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     concurrency: int | None = None
     max_batch_size: int | None = None
     batch_interval_s: float | None = None
+    swaps: bool = False
+    """Whether code may be put into the living worker, which then records what ran while it loaded."""
 
 
 # --- supervisor to worker: `Load` on the control socket, the others on data sockets
@@ -69,6 +75,12 @@ class Load(msgspec.Struct, array_like=True, tag=True):
 
     generation: Generation
     options: WorkerOptions
+    hold: bool = False
+    """Stop after the contract check, say `Checked`, and wait for `Build`."""
+
+
+class Build(msgspec.Struct, array_like=True, tag=True):
+    """On the control socket: the old worker is gone, call `__init__`."""
 
 
 class Predict(msgspec.Struct, array_like=True, tag=True, gc=False):
@@ -88,7 +100,18 @@ class Cancel(msgspec.Struct, array_like=True, tag=True):
     """
 
 
-ToWorker = Load | Predict | Ping | Cancel
+class PrepareSwap(msgspec.Struct, array_like=True, tag=True):
+    """See whether this code can be put into the living predictor; answered by `Prepared`, and nothing changes."""
+
+    plan: Plan
+    generation: Generation
+
+
+class CommitSwap(msgspec.Struct, array_like=True, tag=True):
+    """Put in what was prepared; answered by `Swapped`."""
+
+
+ToWorker = Load | Build | Predict | Ping | Cancel | PrepareSwap | CommitSwap
 
 
 # --- worker to supervisor: the first four on the control socket, the others on data sockets
@@ -116,7 +139,10 @@ class Ready(msgspec.Struct, array_like=True, tag=True):
     threads: list[int]
     late_files: dict[str, bytes]
     schema: bytes | None
-    load_s: float
+
+
+class Checked(msgspec.Struct, array_like=True, tag=True):
+    """A held candidate has imported the predictor, and the contract is kept."""
 
 
 class Channels(msgspec.Struct, array_like=True, tag=True):
@@ -162,10 +188,9 @@ class StreamChunk(msgspec.Struct, array_like=True, tag=True, gc=False):
 
 
 class StreamEnd(msgspec.Struct, array_like=True, tag=True):
-    """The stream is over; with a `problem` it is cut. `tail` is sent before the cut (SSE's `event: error`)."""
+    """The stream is over; with a `problem` it is cut."""
 
     problem: Problem | None = None
-    tail: bytes = b""
     busy: bool = False
     unfit: bool = False
 
@@ -178,7 +203,33 @@ class Pong(msgspec.Struct, array_like=True, tag=True):
     """The answer to `Ping`."""
 
 
-ToSupervisor = Hello | Ready | Channels | LoadFailed | Answers | StreamStart | StreamChunk | StreamEnd | Free | Pong
+class Prepared(msgspec.Struct, array_like=True, tag=True):
+    """Whether the swap can be committed; `veto` says why not."""
+
+    veto: str | None = None
+
+
+class Swapped(msgspec.Struct, array_like=True, tag=True):
+    """The new code is in; `ready` is what a fresh worker would say of it (but for `threads`)."""
+
+    ready: Ready
+
+
+ToSupervisor = (
+    Hello
+    | Checked
+    | Ready
+    | Channels
+    | LoadFailed
+    | Answers
+    | StreamStart
+    | StreamChunk
+    | StreamEnd
+    | Free
+    | Pong
+    | Prepared
+    | Swapped
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

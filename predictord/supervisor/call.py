@@ -5,6 +5,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from predictord.problem import Problem
+from predictord.supervisor.request_body import Pieces
 from predictord.wire import AnswerHead, RequestHead, StreamStart
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Client(Protocol):
     def stream(self, call: "Call", chunks: Sequence[Buffer]) -> None:
         """Send pieces of a stream."""
 
-    def end_stream(self, call: "Call", problem: Problem | None, tail: bytes) -> None:
+    def end_stream(self, call: "Call", problem: Problem | None) -> None:
         """End a stream, or cut it when there is a problem."""
 
     def fail(self, call: "Call", problem: Problem) -> None:
@@ -59,20 +60,26 @@ class Call:
         "generation",
         "handed",
         "head",
+        "is_event_stream",
+        "overdue",
         "place_id",
         "predict_ms",
         "slot",
         "stage",
     )
 
-    def __init__(self, head: RequestHead, body: list[bytes], client: Client, arrived: float) -> None:
+    def __init__(self, head: RequestHead, body: Pieces, client: Client, arrived: float) -> None:
         self.head = head
         self.body = body
         self.client: Client | None = client
         self.arrived = arrived
         """`loop.time()` when its body was complete."""
         self.handed = 0.0
-        self.predict_ms = 0.0
+        self.predict_ms: float | None = None
+        """What the worker took; `None` until it has said so."""
+        self.is_event_stream = False
+        self.overdue: Problem | None = None
+        """What the client is told once its time is up; a call that is overdue is never run again."""
         self.slot: Slot | None = None
         self.stage = Stage.QUEUED
         self.place_id: int | None = None
@@ -87,6 +94,12 @@ class Call:
         if client is None:
             return
         if self.stage is Stage.STREAMING:
-            client.end_stream(self, problem, b"")
+            client.end_stream(self, problem)
         else:
             client.fail(self, problem)
+
+    def put_back(self) -> None:
+        """Forget the worker that had not read it whole."""
+        self.stage = Stage.QUEUED
+        self.slot = self.place_id = self.generation = None
+        self.handed = 0.0

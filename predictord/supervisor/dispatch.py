@@ -55,9 +55,12 @@ class Dispatcher:
         self._ring: list[Serving] = []
         self._next = 0
         self._draining: Problem | None = None
+        self._held = False
         self.queue: deque[Call] = deque()
         self.alarm: Alarm | None = None
         self.on_handed: Callable[[Slot], None] | None = None
+        self.on_empty: Callable[[], None] | None = None
+        """Called when the queue has become empty without a worker's doing."""
 
     # --- the door's side
 
@@ -74,12 +77,13 @@ class Dispatcher:
             call.fail(problem)
         else:
             self.queue.append(call)
-            self._set_alarm()
+            self.pump()
 
     def withdraw(self, call: Call) -> None:
         """The client of a queued call has left."""
         if call.stage is Stage.QUEUED and call in self.queue:
             self.queue.remove(call)
+            self._tell_if_empty()
 
     # --- the workers' side
 
@@ -100,11 +104,19 @@ class Dispatcher:
         """Whether this worker takes calls."""
         return serving in self._ring
 
+    def hold(self) -> None:
+        """Hand nothing over until `resume`; calls wait in the queue."""
+        self._held = True
+
+    def resume(self) -> None:
+        """Hand over again, what has waited first."""
+        self._held = False
+        self.pump()
+
     def put_back(self, calls: list[Call]) -> None:
         """Calls that a dead worker had not read whole go to the head of the queue."""
         for call in reversed(calls):
-            call.stage = Stage.QUEUED
-            call.slot = None
+            call.put_back()
             if call.client is not None:
                 self.queue.appendleft(call)
         self.pump()
@@ -128,6 +140,7 @@ class Dispatcher:
             waited = f"no worker was free for {self._queue_timeout_s:g} s (--queue-timeout)"
             self.queue.popleft().fail(Problem(Code.QUEUE_TIMEOUT, waited))
         self.pump()
+        self._tell_if_empty()
 
     def fail_queued(self, problem: Problem) -> None:
         """Nobody will ever take what is queued: tell every waiting client."""
@@ -139,13 +152,22 @@ class Dispatcher:
         self._draining = Problem(Code.DRAINING, "the service is stopping and takes no new requests")
 
     @property
+    def is_quiescing(self) -> bool:
+        """Whether somebody waits for workers to have nothing in hand."""
+        return self._held or self._draining is not None
+
+    @property
     def is_draining(self) -> bool:
         """Whether new calls are refused."""
         return self._draining is not None
 
+    def _tell_if_empty(self) -> None:
+        if not self.queue and self.on_empty is not None:
+            self.on_empty()
+
     def _choose(self) -> Serving | None:
         """The next worker in turn that has a free slot; `_hand` takes the slot before anything else runs."""
-        ring, count = self._ring, len(self._ring)
+        ring, count = self._ring, 0 if self._held else len(self._ring)
         for step in range(count):
             index = (self._next + step) % count
             if ring[index].free_slots:

@@ -6,7 +6,6 @@ to the dispatcher with no scope, task or future. What it uses of the parent is n
 API; `tests/supervisor/test_uvicorn_contract.py` names it.
 """
 
-import socket
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
@@ -21,12 +20,12 @@ from predictord.supervisor.access import is_preflight
 from predictord.supervisor.call import Buffer, Call, Stage
 from predictord.supervisor.half_close import HalfCloseProbe
 from predictord.supervisor.proxy import Proxy
+from predictord.supervisor.request_body import RequestBody
+from predictord.supervisor.streamed_answer import StreamedAnswer
 from predictord.wire import AnswerHead, RequestHead, StreamStart
 
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
 _SMALL_BODY_BYTES = 1 << 14
-_STREAM_BUFFER_BYTES = 1 << 18
-"""What the kernel may hold of a stream for a slow reader; left alone it grows to megabytes."""
 _UNKNOWN = -1
 
 
@@ -55,8 +54,8 @@ class Door(HttpToolsProtocol):
         self._fields = 0
         self._method = b""
         self._call: Call | None = None
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body = RequestBody(self.proxy.budget)
+        self._stream: StreamedAnswer | None = None
         self._collecting = False
         self._ignoring = False
         self._received = False
@@ -64,15 +63,12 @@ class Door(HttpToolsProtocol):
         self._keep_alive = True
         self._extra = b""
         self._request_id = ""
-        self._chunked = False
-        self._owed: int | None = None
-        self._last_piece = b""
         self._unread_bytes = _UNKNOWN
         self.proxy.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._release_body()
+        self._body.release()
         call, self._call = self._call, None
         if call is not None:
             self.proxy.client_left(call)
@@ -83,6 +79,9 @@ class Door(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.LINGER:
             return
+        if self._ignoring:
+            self._drop(data)
+            return
         if self._phase is Phase.IDLE:
             self._begin_head()
         elif self._phase is Phase.BODY:
@@ -91,6 +90,10 @@ class Door(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, MemoryError):
+                raise
+            self._refuse(Problem(Code.QUEUE_FULL, "there is no memory for the request's body"))
         except httptools.HttpParserUpgrade:
             self._refuse(Problem(Code.BAD_REQUEST, "upgrading the connection is not supported"))
         except httptools.HttpParserError as error:
@@ -116,7 +119,6 @@ class Door(HttpToolsProtocol):
             # Pipelined: the answer in hand is sent, then the connection closes.
             self._ignoring = True
             self._keep_alive = False
-            self.flow.pause_reading()
             return
         if self._phase is Phase.IDLE:
             self._begin_head()  # pipelined behind a request that was answered at once
@@ -166,13 +168,11 @@ class Door(HttpToolsProtocol):
             if self._phase is Phase.ANSWER:
                 super().on_body(body)
             return
-        if self._body_bytes + len(body) > self.proxy.max_body_bytes:
+        if self._body.size + len(body) > self.proxy.max_body_bytes:
             self._refuse(self._too_large())
-        elif not self.proxy.budget.take(len(body)):
+        elif not self._body.add(body):
             self._refuse(Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them"))
         else:
-            self._body_bytes += len(body)
-            self._body.append(body)
             self._framing_bytes = 0
 
     def on_message_complete(self) -> None:
@@ -185,8 +185,8 @@ class Door(HttpToolsProtocol):
             if call is None:
                 return
             call.arrived = self.loop.time()
-            call.body = self._body
-            call.head.body_bytes = self._body_bytes
+            call.body = self._body.pieces
+            call.head.body_bytes = self._body.size
             self.proxy.submit(call)
         elif self._phase is Phase.ANSWER:
             self._received = True
@@ -198,6 +198,8 @@ class Door(HttpToolsProtocol):
         if head.problem is not None:
             self.fail(call, head.problem)
             return
+        if head.status >= 500:
+            self.proxy.failed += 1
         block = reply.whole(call, head.status, head.header_block, len(body), self._extra, keep_alive=self._keep_alive)
         if len(body) <= _SMALL_BODY_BYTES:
             self.transport.write(block + body)
@@ -214,53 +216,26 @@ class Door(HttpToolsProtocol):
         self._complete()
 
     def start_stream(self, call: Call, start: StreamStart) -> None:
-        old_client = call.head.http_version == "1.0"
-        self._owed = start.length
-        self._last_piece = b""
-        self._chunked = start.length is None and not old_client
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
-        self.transport.write(
-            reply.stream(
-                call,
-                start.status,
-                start.header_block,
-                start.length,
-                self._extra,
-                chunked=self._chunked,
-                keep_alive=self._keep_alive,
-            )
-        )
+        call.is_event_stream = b"text/event-stream" in start.header_block
+        self._stream = StreamedAnswer(self.transport, call, start, self._extra, keep_alive=self._keep_alive)
 
     def stream(self, call: Call, chunks: Sequence[Buffer]) -> None:
-        size = sum(map(len, chunks))
-        if not size:
-            return
-        if self._owed is not None:
-            self._owed -= size
-            if self._owed < 0:
-                self._cut()
-                self.proxy.client_left(call)  # nothing more of it can be sent
-                return
-            if not self._owed:
-                # A client that has every byte sends its next request, which must find this one ended.
-                self._last_piece = b"".join(chunks)
-                return
-        parts = [b"%x\r\n" % size, *chunks, b"\r\n"] if self._chunked else chunks
-        self.transport.write(b"".join(parts))
+        if self._stream is not None and not self._stream.send(chunks):
+            self._cut()
+            self.proxy.client_left(call)  # nothing more of it can be sent
 
-    def end_stream(self, call: Call, problem: Problem | None, tail: bytes) -> None:
-        if tail:
-            self.stream(call, [tail])
+    def end_stream(self, call: Call, problem: Problem | None) -> None:
+        if self._stream is None:
+            return
         if problem is not None:
             self.proxy.count_failure(call, problem)
+            if call.is_event_stream:
+                self._stream.send([problem.event(call.head.id, worker=call.place_id, debug=self.proxy.debug)])
             self._cut()
-        elif self._owed:
-            self._cut()
-        else:
-            self.transport.write(b"0\r\n\r\n" if self._chunked else self._last_piece)
+        elif self._stream.end():
             self._complete()
+        else:
+            self._cut()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -320,6 +295,12 @@ class Door(HttpToolsProtocol):
 
     # --- inside
 
+    def _drop(self, data: bytes) -> None:
+        """Read what a pipelining client sends meanwhile, up to a bound, so that its leaving is seen."""
+        self._framing_bytes += len(data)
+        if self._framing_bytes > limits.HEAD_BYTES:
+            self.flow.pause_reading()
+
     def _begin_head(self) -> None:
         self._phase = Phase.HEAD
         self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
@@ -373,8 +354,6 @@ class Door(HttpToolsProtocol):
         self._collecting = True
         self._phase = Phase.BODY
         self._deadline = self.loop.time() + limits.BODY_GAP_S
-        self._body = []
-        self._body_bytes = 0
         self._framing_bytes = 0
 
     def _hand_to_app(self, fields: dict[bytes, bytes]) -> None:
@@ -411,7 +390,7 @@ class Door(HttpToolsProtocol):
         self._ignoring = True
         self._collecting = False
         self._call = None
-        self._release_body()
+        self._body.release()
         self.proxy.count_refusal(problem)
         request_id = self._request_id or request_head.choose_id(None)
         self.transport.write(
@@ -434,7 +413,8 @@ class Door(HttpToolsProtocol):
     def _complete(self) -> None:
         """The answer is on its way: rest until the next request, or close."""
         self._call = None
-        self._release_body()
+        self._stream = None
+        self._body.release()
         self._rest()
 
     def _rest(self) -> None:
@@ -467,18 +447,11 @@ class Door(HttpToolsProtocol):
 
     def _cut(self) -> None:
         """End the connection so that the client sees an incomplete answer."""
+        stream, self._stream = self._stream, None
         self._call = None
-        self._release_body()
-        if self._chunked or self._owed is not None:
-            self.transport.close()
-        else:
-            # Until HTTP/1.1 only a reset tells a cut from an end.
-            self.transport.abort()
-
-    def _release_body(self) -> None:
-        self.proxy.budget.give_back(self._body_bytes)
-        self._body_bytes = 0
-        self._body = []
+        self._body.release()
+        if stream is not None:
+            stream.cut()
 
     def _sweep_reader(self, now: float) -> None:
         unread = self.transport.get_write_buffer_size()

@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from predictord.generation import Generation
 from predictord.problem import Code, Problem
-from predictord.supervisor import restart, stacks
+from predictord.supervisor import restart
 from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.console import LoadingDisplay
 from predictord.supervisor.devices import Device, is_usable
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.launcher import Launcher
-from predictord.supervisor.place import LoadError, Place, died
+from predictord.supervisor.overdue import Overdue
+from predictord.supervisor.place import LoadError, Place, Role, died
 from predictord.supervisor.process import Exit
 from predictord.supervisor.slot import Slot
 from predictord.supervisor.states import ServiceState, WorkerState, service_state
@@ -22,11 +24,6 @@ log = logging.getLogger("predictord")
 
 PING_INTERVAL_S = 5.0
 PING_LIMIT_S = 30.0
-STACKS_LIMIT_S = 0.3
-CANCEL_LIMIT_S = 0.5
-"""How long an async worker may take to obey a `Cancel` before it counts as hung."""
-COMPANY_LIMIT_S = 1.0
-"""How long the other requests of a hung worker may take to finish before it is killed."""
 
 
 class Fleet:
@@ -51,11 +48,20 @@ class Fleet:
         self._tasks: asyncio.TaskGroup
         self._stopping = False
         self.places: list[Place] = []
+        """Who serves, or will when it has loaded; by id."""
+        self._others: list[Place] = []
+        """Candidates that are not serving yet, and old workers that only finish what they hold."""
         self.generation: Generation
+        self.previous: Generation | None = None
+        """What served before; `None` while the first generation does."""
+        self.late_files: set[str] = set()
+        """Paths of project files that only an import found."""
+        self.on_death: Callable[[Place], None] | None = None
+        """Told of each worker that served and died unasked."""
         self.proven = False
         """Whether a worker of this generation has ever been ready."""
         self.changed = asyncio.Event()
-        """Set whenever a worker's state changes; whoever waits for one clears it."""
+        """Set whenever a worker's state changes; see `until`."""
 
     def create(self, devices: list[Device], environ: Mapping[str, str]) -> None:
         """Make one place for each entry of `devices`, empty until `run`."""
@@ -74,7 +80,7 @@ class Fleet:
                 self._start(place)
             while True:
                 await asyncio.sleep(PING_INTERVAL_S)
-                for place in self.places:
+                for place in self._everyone():
                     if place.process is not None:
                         place.process.note_survival()
                     self._check_pulse(place)
@@ -82,40 +88,42 @@ class Fleet:
     async def stop(self) -> None:
         """End all workers; what they hold is answered with 502."""
         self._stopping = True
+        for place in self._everyone():
+            self._dispatcher.leave(place)
         async with asyncio.TaskGroup() as group:
-            for place in self.places:
-                if place.process is not None:
-                    group.create_task(self._stop_place(place))
+            for place in self._everyone():
+                group.create_task(self._stop_place(place, "the service stopped (--drain-timeout)"))
         await self._launcher.sweep()
 
     def kill_all(self) -> None:
         """SIGKILL every worker and wait for nothing; the guardian does the rest."""
         self._stopping = True
-        for place in self.places:
+        for place in self._everyone():
             place.kill("the service was told to stop at once")
 
     # --- what the whole is like
 
     def slots(self) -> Iterator[Slot]:
         """The slots of all living workers."""
-        for place in self.places:
+        for place in self._everyone():
             yield from place.slots
 
     @property
     def in_hand(self) -> int:
         """Calls that workers hold."""
-        return sum(place.in_hand for place in self.places)
+        return sum(place.in_hand for place in self._everyone())
 
     @property
     def is_idle(self) -> bool:
         """Whether no worker does anything, `post_predict` included."""
-        return all(place.is_idle for place in self.places)
+        return all(place.is_idle for place in self._everyone())
 
-    @property
-    def state(self) -> ServiceState:
+    def state(self, *, reloading: bool) -> ServiceState:
         """The state of the whole."""
         states = [place.state for place in self.places]
-        return service_state(states, draining=self._dispatcher.is_draining, can_wait=self.outlook() is None)
+        return service_state(
+            states, draining=self._dispatcher.is_draining, reloading=reloading, can_wait=self.outlook() is None
+        )
 
     @property
     def load_error(self) -> LoadError | None:
@@ -139,6 +147,12 @@ class Fleet:
         error = self.load_error or LoadError("no worker is left")
         return Problem(Code.NO_WORKER, f"the predictor did not load: {error.detail}", error.traceback or None)
 
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so that only a change of a worker's state can bring about."""
+        while not is_so():
+            self.changed.clear()
+            await self.changed.wait()
+
     def unready(self) -> Problem | None:
         """Why no worker can answer at this moment; `None` when one can."""
         if self._dispatcher.is_draining:
@@ -150,7 +164,7 @@ class Fleet:
     # --- place.PlaceEvents
 
     def on_ready(self, place: Place) -> None:
-        """A worker has loaded."""
+        """A worker has loaded; a candidate waits for its turn."""
         took = place.ready_at - place.started_at
         self._loading.done(place.label)
         log.info(
@@ -159,9 +173,10 @@ class Fleet:
             took,
             extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
         )
-        self.proven = True
-        self._learn_late_files(place)
-        self._dispatcher.join(place)
+        if place.role is Role.SERVING:
+            self.proven = True
+            self._learn_late_files(place)
+            self._dispatcher.join(place)
         self._announce()
 
     def on_alive(self, place: Place) -> None:
@@ -179,7 +194,7 @@ class Fleet:
     def on_slot_free(self, place: Place) -> None:
         """A slot may take the next call."""
         self._dispatcher.pump()
-        if place.is_retiring or self._dispatcher.is_draining:
+        if place.is_retiring or self._dispatcher.is_quiescing:
             self._announce()
 
     def on_exit(self, place: Place, status: Exit, unread: list[Slot]) -> None:
@@ -191,15 +206,14 @@ class Fleet:
         back: list[Call] = []
         for slot in place.slots:
             calls, slot.calls = slot.calls, []
-            if slot in unread and all(call.stage is Stage.HANDED for call in calls):
-                back += calls
-            else:
-                for call in calls:
-                    call.fail(problem)
+            for call in calls:
+                if slot in unread and call.stage is Stage.HANDED and call.overdue is None:
+                    back.append(call)
+                else:
+                    call.fail(call.overdue or problem)
         if not self._stopping:
-            self._tell_exit(place, status, was_loading, retired)
             self._tasks.create_task(self._launcher.sweep())
-            self._plan_restart(place, was_loading, retired)
+            self._decide_after_exit(place, status, was_loading, retired)
         self._dispatcher.put_back(back)
         self._announce()
 
@@ -213,15 +227,154 @@ class Fleet:
             )
             self._retire(place)
 
+    # --- turnover: candidates beside the serving workers, and the old ones' end
+
+    def hire(self, place: Place, generation: Generation, *, hold: bool = False) -> Place:
+        """Start a candidate for this place beside the worker that fills it.
+
+        With `hold` it stops after the contract check, until `go_on`.
+        """
+        candidate = place.successor()
+        self._others.append(candidate)
+        self._spawn(candidate, generation, hold=hold)
+        return candidate
+
+    def dismiss(self, candidates: Sequence[Place]) -> None:
+        """End candidates that are not wanted any more."""
+        for candidate in candidates:
+            candidate.role = Role.LEAVING
+            candidate.kill("it is not wanted any more")
+            self._forget_if_gone(candidate)
+
+    def promote(self, candidates: Sequence[Place], generation: Generation) -> list[Place]:
+        """Let ready candidates serve, and from this step on nobody else; returns the old workers."""
+        old = self.places
+        for place in old:
+            self._dispatcher.leave(place)
+        self.places = sorted(candidates, key=lambda place: place.id)
+        self._others = [place for place in self._others if place not in candidates] + old
+        self._serve_generation(generation)
+        self.proven = True
+        for place in old:
+            place.role = Role.LEAVING
+        for candidate in candidates:
+            candidate.role = Role.SERVING
+            self._learn_late_files(candidate)
+            if candidate.state is WorkerState.READY:
+                self._dispatcher.join(candidate)
+        self._announce()
+        return old
+
+    def promote_one(self, candidate: Place, generation: Generation) -> None:
+        """Let a candidate serve in its place; from the first one on, no older version answers any more."""
+        old = self.places[candidate.id]
+        others = [place for place in self.places if place.id != candidate.id]
+        if self.generation is not generation:
+            for place in others:
+                self._dispatcher.leave(place)
+        self.places = sorted([*others, candidate], key=lambda place: place.id)
+        self._others = [place for place in self._others if place is not candidate]
+        candidate.role = Role.SERVING
+        old.role = Role.LEAVING
+        self._serve_generation(generation)
+        self._learn_late_files(candidate)
+        self._dispatcher.join(candidate)
+        self._announce()
+
+    def let_go(self, place: Place, drain_timeout_s: float) -> None:
+        """End an old worker in the background, when it has finished what it holds or `drain_timeout_s` is over."""
+        self._tasks.create_task(self._drain_and_stop(place, drain_timeout_s))
+
+    async def empty(self, place: Place, drain_timeout_s: float) -> None:
+        """End a place's worker as `let_go` does, and leave the place empty until `refill`."""
+        place.role = Role.LEAVING
+        self._dispatcher.leave(place)
+        await self._drain_and_stop(place, drain_timeout_s)
+
+    def refill(self, place: Place, generation: Generation) -> None:
+        """Let a place serve this generation again."""
+        self.generation = generation
+        successor = place.successor()
+        successor.role = Role.SERVING
+        self.places = sorted([*(p for p in self.places if p.id != place.id), successor], key=lambda p: p.id)
+        self._start(successor)
+
+    def start_over(self, generation: Generation) -> None:
+        """Give up a generation that never served, and load this one in its stead."""
+        old, self.places = self.places, []
+        self.generation = generation
+        for place in old:
+            place.role = Role.LEAVING
+            place.kill("a save came")
+            self._others.append(place)
+            self._forget_if_gone(place)
+            successor = place.successor()
+            successor.role = Role.SERVING
+            self.places.append(successor)
+            self._start(successor)
+
+    def adopt(self, generation: Generation) -> None:
+        """The living workers run this generation now (a swap)."""
+        self._serve_generation(generation)
+
+    def _serve_generation(self, generation: Generation) -> None:
+        if generation.number != self.generation.number:
+            self.previous = self.generation if self.proven else None
+            self.generation = generation
+
+    def hurry(self) -> None:
+        """A save resets the back-off: workers that wait for their restart get it now."""
+        for place in self.places:
+            place.failures = 0
+            place.hurry.set()
+
+    async def _drain_and_stop(self, place: Place, drain_timeout_s: float) -> None:
+        if place.state in (WorkerState.READY, WorkerState.BUSY):
+            place.move(WorkerState.DRAINING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain_timeout_s or None):
+                await self.until(lambda: place.is_idle)
+        await self._stop_place(place, "it was replaced (--drain-timeout)")
+        self._forget_if_gone(place)
+
+    def _forget_if_gone(self, place: Place) -> None:
+        if place.process is None and place in self._others:
+            self._others.remove(place)
+
+    def _everyone(self) -> list[Place]:
+        return [*self.places, *self._others]
+
     # --- restart
 
+    def _decide_after_exit(self, place: Place, status: Exit, was_loading: bool, retired: bool) -> None:
+        if place.role is Role.SERVING:
+            if not was_loading and not retired and self.on_death is not None:
+                self.on_death(place)
+            self._tell_exit(place, status, was_loading, retired)
+            self._plan_restart(place, was_loading, retired)
+            return
+        # What becomes of a candidate is the reload's matter, and an old worker was to end.
+        place.move(WorkerState.BACKOFF)
+        if place.role is Role.LEAVING:
+            self._tasks.create_task(self._forget_later(place))
+
+    async def _forget_later(self, place: Place) -> None:
+        await asyncio.sleep(0)  # until the place has let go of its process
+        self._forget_if_gone(place)
+
     def _start(self, place: Place) -> None:
+        self._spawn(place, self.generation)
+
+    def _spawn(self, place: Place, generation: Generation, *, hold: bool = False) -> None:
         self._loading.start(place.label)
         try:
-            place.start(self.generation)
+            place.start(generation, hold=hold)
         except OSError as error:
             place.load_error = LoadError(f"{place.label} could not be started: {error.strerror}")
-            self._plan_restart(place, was_loading=True, retired=False)
+            if place.role is Role.SERVING:
+                self._plan_restart(place, was_loading=True, retired=False)
+            else:
+                place.move(WorkerState.BACKOFF)
         self._announce()
 
     def _plan_restart(self, place: Place, was_loading: bool, retired: bool) -> None:
@@ -240,14 +393,17 @@ class Fleet:
         self._tasks.create_task(self._restart(place, delay_s))
 
     async def _restart(self, place: Place, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
+        place.hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await place.hurry.wait()
         while not self._stopping and (trouble := await is_usable(place.device)) is not None:
             place.failures += 1
             place.load_error = LoadError(trouble)
             log.error("%s", trouble, extra={"event": "device_lost", "worker": place.id})
             self._announce()
             await asyncio.sleep(restart.restart_delay_s(place.failures))
-        if not self._stopping and place.state is WorkerState.BACKOFF:
+        if not self._stopping and place.role is Role.SERVING and place.state is WorkerState.BACKOFF:
             place.restarts += 1
             self._start(place)
 
@@ -257,20 +413,20 @@ class Fleet:
         self._tasks.create_task(self._finish_retiring(place))
 
     async def _finish_retiring(self, place: Place) -> None:
-        while not place.is_idle and place.process is not None:
-            self.changed.clear()
-            await self.changed.wait()
-        await self._stop_place(place)
+        await self.until(lambda: place.is_idle or place.process is None)
+        await self._stop_place(place, "it was unfit")
 
-    async def _stop_place(self, place: Place) -> None:
+    async def _stop_place(self, place: Place, reason: str) -> None:
         if place.process is not None:
+            if not place.is_idle:
+                place.reason = place.reason or reason
             await self._launcher.stop_worker(place.process, place.label)
 
     # --- silence and overdue answers
 
     def _check_pulse(self, place: Place) -> None:
         """Ping a worker with nothing in hand; one that owes a pong gets no requests, and later no mercy."""
-        if place.state is not WorkerState.READY:
+        if place.state is not WorkerState.READY or self._dispatcher.is_quiescing:
             return
         if place.pinged_at is None:
             if place.is_idle:
@@ -290,58 +446,13 @@ class Fleet:
 
     def overdue(self, slot: Slot) -> None:
         """A slot's deadline has passed (the watchdog's report)."""
-        for place in self.places:
-            if slot in place.slots:
-                self._tasks.create_task(self._end_overdue(place, slot, list(slot.calls)))
-
-    async def _end_overdue(self, place: Place, slot: Slot, calls: list[Call]) -> None:
-        """Answer 504 with the stack, and free the slot: by cancelling, else by killing the worker."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        limit = f"{self._request_timeout_s:g} s (--request-timeout)"
-        process = place.process
-        if process is None:
-            return
-
-        def is_over() -> bool:
-            """Whether the slot has let go of it: answered late, cancelled, or the worker is dead."""
-            return slot.calls != calls or not slot.busy or place.process is not process
-
-        if place.is_async and calls and calls[0].stage is Stage.HANDED:
-            # The answer to a Cancel carries the task's own stack, which a dump of threads lacks.
-            slot.cancel()
-            if await _within(STACKS_LIMIT_S / 2, is_over):
-                self._tell_overdue(place, limit, killed=False)
-                return
-        dump = await process.stacks(STACKS_LIMIT_S / 2 if place.is_async else STACKS_LIMIT_S)
-        if is_over():
-            return
-        frames = stacks.thread_frames(dump, slot.thread, self.generation.files)
-        for call in calls:
-            call.fail(Problem(Code.PREDICT_TIMEOUT, f"predict took longer than {limit}", frames))
-        if place.is_async and calls:
-            slot.cancel()
-            if await _within(CANCEL_LIMIT_S - (loop.time() - asked_at), is_over):
-                self._tell_overdue(place, limit, killed=False)
-                return
-        self._dispatcher.leave(place)
-        others = [other for other in place.slots if other is not slot]
-        await _within(COMPANY_LIMIT_S - (loop.time() - asked_at), lambda: not any(other.busy for other in others))
-        if place.process is process:
-            self._tell_overdue(place, limit, killed=True)
-            place.kill(f"a prediction took longer than {limit}")
+        for place in self._everyone():
+            if slot in place.slots and place.process is not None:
+                overdue = Overdue(place, place.process, slot, self._request_timeout_s)
+                sources = place.generation.files if place.generation is not None else {}
+                self._tasks.create_task(overdue.end(self._dispatcher.leave, sources))
 
     # --- telling
-
-    def _tell_overdue(self, place: Place, limit: str, *, killed: bool) -> None:
-        fate = "the worker is killed and replaced" if killed else "it was cancelled"
-        log.error(
-            "%s: predict took longer than %s; %s",
-            place.label,
-            limit,
-            fate,
-            extra={"event": "predict_timeout", "worker": place.id},
-        )
 
     def _tell_exit(self, place: Place, status: Exit, was_loading: bool, retired: bool) -> None:
         error = place.load_error if was_loading else None
@@ -370,13 +481,6 @@ class Fleet:
     def _learn_late_files(self, place: Place) -> None:
         """Files that only the import found belong to the generation from now on."""
         late = place.contract.late_files if place.contract else {}
+        self.late_files |= late.keys()
         if late.keys() - self.generation.files.keys():
             self.generation = self.generation.with_files(late)
-
-
-async def _within(limit_s: float, is_true: Callable[[], bool]) -> bool:
-    """Whether it becomes true within the limit; returns as soon as it does."""
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while not (now := is_true()) and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.005)
-    return now

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from predictord.errors import WorkerError
@@ -17,7 +18,20 @@ from predictord.supervisor.process import Exit, WorkerProcess
 from predictord.supervisor.progress import LoadWatch
 from predictord.supervisor.slot import End, Slot
 from predictord.supervisor.states import MOVES, WorkerState
-from predictord.wire import Channels, Hello, Load, LoadFailed, Ready, ToSupervisor, WorkerOptions
+from predictord.wire import (
+    Build,
+    Channels,
+    Checked,
+    CommitSwap,
+    Hello,
+    Load,
+    LoadFailed,
+    Ping,
+    PrepareSwap,
+    Ready,
+    ToSupervisor,
+    WorkerOptions,
+)
 
 log = logging.getLogger("predictord")
 
@@ -32,6 +46,16 @@ class LoadError:
     detail: str
     traceback: str = ""
     by_exception: bool = False
+
+
+class Role(Enum):
+    """What a place is there for; the state says how it is."""
+
+    SERVING = 1
+    CANDIDATE = 2
+    """Loads the next generation beside the worker that serves."""
+    LEAVING = 3
+    """Finishes what it holds, and ends."""
 
 
 class PlaceEvents(Protocol):
@@ -78,6 +102,12 @@ class Place:
         self._device_environment = device_environment
         self._loop = asyncio.get_running_loop()
         self._state = WorkerState.BACKOFF
+        self._hold = False
+        self.role = Role.SERVING
+        self.hurry = asyncio.Event()
+        """Set to end the back-off early."""
+        self.is_checked = False
+        """Whether a held candidate has passed the contract check."""
         self._watch: LoadWatch | None = None
         self.generation: Generation | None = None
         self.process: WorkerProcess | None = None
@@ -126,7 +156,7 @@ class Place:
     @property
     def is_idle(self) -> bool:
         """Whether nothing at all is going on in it, `post_predict` included."""
-        return not any(slot.busy for slot in self.slots)
+        return not any(slot.busy and not slot.is_asking for slot in self.slots)
 
     def move(self, state: WorkerState) -> None:
         """Change the state; a move that the table does not have is a bug here."""
@@ -136,8 +166,25 @@ class Place:
 
     # --- life
 
-    def start(self, generation: Generation) -> None:
-        """Spawn a process for this generation."""
+    def successor(self) -> "Place":
+        """A candidate for the same id and device, with the same history."""
+        place = Place(
+            self.id,
+            self.device,
+            self._launcher,
+            self._options,
+            self._startup_timeout_s,
+            self._events,
+            self._device_environment,
+        )
+        place.role = Role.CANDIDATE
+        place.requests, place.restarts = self.requests, self.restarts
+        return place
+
+    def start(self, generation: Generation, *, hold: bool = False) -> None:
+        """Spawn a process for this generation; with `hold` it stops before `__init__` until `go_on`."""
+        self._hold = hold
+        self.is_checked = False
         self.move(WorkerState.STARTING)
         self.generation = generation
         self.started_at = self._loop.time()
@@ -156,11 +203,29 @@ class Place:
             self.reason = reason
             self.process.kill()
 
+    def go_on(self) -> None:
+        """Let a held candidate build the predictor."""
+        if self.process is not None:
+            self.process.send(Build())
+
+    async def ask(self, message: PrepareSwap | CommitSwap) -> ToSupervisor:
+        """Ask an idle worker on its first slot and wait for the answer. Raises ConnectionError."""
+        if not self.free_slots:
+            raise ConnectionError(f"{self.label} has no free slot")
+        answer: asyncio.Future[ToSupervisor] = self._loop.create_future()
+        self.free_slots.pop(0).ask(message, lambda reply: None if answer.done() else answer.set_result(reply))
+        return await answer
+
+    def adopt(self, generation: Generation, contract: Ready) -> None:
+        """The worker runs this generation now (a swap); its contract may have changed."""
+        self.generation = generation
+        self.contract = contract
+
     def ping(self) -> None:
         """Ask an idle worker for a sign of life."""
         if self.free_slots:
             self.pinged_at = self._loop.time()
-            self.free_slots.pop(0).ping(self._on_pong)
+            self.free_slots.pop(0).ask(Ping(), self._on_pong)
 
     # --- dispatch.Serving
 
@@ -206,7 +271,10 @@ class Place:
     def on_message(self, message: ToSupervisor, descriptors: list[int]) -> None:
         """A message on the control socket."""
         if isinstance(message, Hello) and self.process is not None and self.generation is not None:
-            self.process.send(Load(self.generation, self._options))
+            self.process.send(Load(self.generation, self._options, self._hold))
+        elif isinstance(message, Checked):
+            self.is_checked = True
+            self._events.on_alive(self)
         elif isinstance(message, Ready):
             self.contract = message
         elif isinstance(message, Channels):
@@ -253,7 +321,7 @@ class Place:
             self.load_error = None
             self.ping()
 
-    def _on_pong(self) -> None:
+    def _on_pong(self, _reply: ToSupervisor) -> None:
         self.pinged_at = None
         if self._state is WorkerState.STARTING:
             if self._watch is not None:

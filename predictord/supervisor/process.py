@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from predictord.errors import WorkerError
-from predictord.frames import FrameReader
+from predictord.frames import FrameReader, FrameWriter
 from predictord.supervisor.output import WorkerOutput
-from predictord.wire import STACK_SIGNAL, Channels, Load, ToSupervisor, frame_head
+from predictord.wire import STACK_SIGNAL, Build, Channels, Load, ToSupervisor, frame_head
 
 _FDS_A_MESSAGE = 253
 _STACKS_QUIET_S = 0.05
@@ -72,6 +72,7 @@ class WorkerProcess:
         """Ends the making of a process that is not born yet."""
         self._control = control
         self._reader = FrameReader()
+        self._writer = FrameWriter(loop, control)
         self.output = output
         self._stacks_fd = stacks_fd
         self._descriptors: list[int] = []
@@ -103,14 +104,9 @@ class WorkerProcess:
         self._loop.add_reader(self._control.fileno(), self._on_control)
         self.output.start()
 
-    def send(self, message: Load) -> None:
-        """Send what to load; the control socket is otherwise quiet, so that waiting for room is short."""
-        with suppress(OSError):  # a dead worker's end is reported by its pid
-            self._control.setblocking(True)
-            self._control.settimeout(10.0)
-            self._control.sendall(frame_head(message))
-        with suppress(OSError):
-            self._control.setblocking(False)
+    def send(self, message: Load | Build) -> None:
+        """Send a message of a worker's birth, without waiting for it to be read."""
+        self._writer.send([frame_head(message)])
 
     def signal(self, number: int) -> None:
         """Send a signal to the process, never to one that has taken its pid."""

@@ -2,11 +2,8 @@
 
 from http import HTTPStatus
 
-from predictord.problem import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from predictord.problem import BODILESS, MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from predictord.supervisor.call import Call
-
-_EMPTY = frozenset({204, 304})
-"""Statuses whose answers have neither a body nor a length (RFC 9110, section 6.4.1)."""
 
 
 def _status_line(status: int) -> bytes:
@@ -22,7 +19,7 @@ _STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 def whole(call: Call, status: int, block: bytes, body_bytes: int, extra: bytes, *, keep_alive: bool) -> bytes:
     """The head of an answer whose body is there; `block` and `extra` are rendered header lines."""
-    length = b"" if status in _EMPTY else b"content-length: %d\r\n" % body_bytes
+    length = b"" if status in BODILESS else b"content-length: %d\r\n" % body_bytes
     close = b"" if keep_alive else b"connection: close\r\n"
     return b"%b%b%b%b%b%b\r\n" % (_STATUS_LINES[status], block, length, _origin(call), extra, close)
 
@@ -81,12 +78,12 @@ def _origin(call: Call) -> bytes:
         return b"x-request-id: %b\r\n" % request_id
     return (
         b"x-request-id: %b\r\nx-predictord-worker: %d\r\nx-predictord-generation: %d\r\n"
-        b"server-timing: queue;dur=%.2f, predict;dur=%.2f\r\n"
+        b"server-timing: queue;dur=%.2f%b\r\n"
         % (
             request_id,
             call.place_id,
             call.generation or 0,
             (call.handed - call.arrived) * 1e3,
-            call.predict_ms,
+            b"" if call.predict_ms is None else b", predict;dur=%.2f" % call.predict_ms,
         )
     )

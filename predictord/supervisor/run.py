@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from predictord.supervisor.console import LoadingDisplay, open_console
 from predictord.supervisor.control_server import ControlServer, Handler
 from predictord.supervisor.devices import Device, discover
 from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.editing import Editing
 from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.launcher import Launcher
@@ -47,8 +48,11 @@ _GUARDIAN_LIMIT_S = 2.0
 _OPEN_FILES = 65_536
 
 
-def serve(settings: Settings) -> ExitCode:
-    """Serve until stopped; blocks. Raises `SettingsError` and `StartError` before anything is loaded."""
+def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> ExitCode:
+    """Serve until stopped; blocks. Raises `SettingsError` and `StartError` before anything is loaded.
+
+    `reread` reads the settings anew when a configuration file has changed.
+    """
     with open_console(settings.log_format, sys.stdout) as loading:
         discovery = discover(settings.devices)
         for note in discovery.notes:
@@ -62,14 +66,17 @@ def serve(settings: Settings) -> ExitCode:
             RuntimeFolder().register(str(settings.predictor_path), urls(sockets)) as control_path,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(Supervisor(settings, loading).run(devices, generation, sockets, control_path))
+            return runner.run(Supervisor(settings, loading, reread).run(devices, generation, sockets, control_path))
 
 
 class Supervisor:
     """One daemon's life."""
 
-    def __init__(self, settings: Settings, loading: LoadingDisplay) -> None:
+    def __init__(
+        self, settings: Settings, loading: LoadingDisplay, reread: Callable[[], Settings] | None = None
+    ) -> None:
         self._settings = settings
+        self._reread = reread
         self._loading = loading
 
     async def run(
@@ -77,7 +84,7 @@ class Supervisor:
     ) -> ExitCode:
         """Start everything, wait for a reason to stop, and stop everything; returns what to exit with."""
         loop = asyncio.get_running_loop()
-        self._signals = StopSignals(loop)
+        self._signals = StopSignals(loop, on_hangup=lambda: self._editing.reload("SIGHUP"))
         launcher = Launcher(
             loop,
             uuid4().hex,
@@ -96,11 +103,12 @@ class Supervisor:
                 server = self._make_server()
                 serving = group.create_task(server.run_on(sockets))
                 sweeping = group.create_task(self._proxy.run())
+                editing = group.create_task(self._editing.run())
                 self._tell_start(generation, sockets)
                 code = await self._until_stopped()
                 self._loading.stop()
                 code = await self._stop(server, code)
-                for task in (fleet, births, sweeping, control):
+                for task in (editing, fleet, births, sweeping, control):
                     task.cancel()
                 await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
                 serving.cancel()
@@ -122,11 +130,18 @@ class Supervisor:
         self._fleet = Fleet(
             self._dispatcher,
             launcher,
-            options=WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s),
+            options=WorkerOptions(
+                settings.concurrency,
+                settings.max_batch_size,
+                settings.batch_interval_s,
+                swaps=settings.reload and settings.reload_mode == "auto",
+            ),
             startup_timeout_s=settings.startup_timeout_s,
             request_timeout_s=settings.request_timeout_s,
             loading=self._loading,
         )
+        self._editing = Editing(settings, self._fleet, self._dispatcher, self._reread)
+        self._dispatcher.on_empty = self._fleet.changed.set
         watchdog = Watchdog(loop.time, self._fleet.slots, self._fleet.overdue)
         watchdog.alarm = LoopAlarm(loop, watchdog.tick)
         self._dispatcher.alarm = LoopAlarm(loop, self._dispatcher.tick)
@@ -148,13 +163,14 @@ class Supervisor:
         from predictord.supervisor.status import Status
 
         has_gpus = any(place.device.kind == "gpu" for place in self._fleet.places)
-        status = Status(self._fleet, self._dispatcher, self._proxy, GpuMemory(has_gpus=has_gpus))
+        gpu_memory = GpuMemory(has_gpus=has_gpus)
+        status = Status(self._fleet, self._dispatcher, self._proxy, self._editing.reloader, gpu_memory)
         app = build_app(status, queue_limit=self._settings.max_queue, debug=self._settings.debug)
         return HttpServer(app, self._proxy)
 
     def _make_handlers(self) -> dict[str, Handler]:
         """What verbs may ask of this daemon."""
-        return {"stop": self._stop_by_verb}
+        return {"stop": self._stop_by_verb, "reload": self._editing.reload_by_verb}
 
     async def _stop_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._signals.ask_to_stop()
@@ -207,11 +223,11 @@ class Supervisor:
     async def _end_in_order(self, server: "HttpServer") -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s or None):
-                while self._dispatcher.queue or not self._fleet.is_idle:
-                    self._fleet.changed.clear()
-                    await self._fleet.changed.wait()
-        self._dispatcher.fail_queued(Problem(Code.DRAINING, "the service stopped before a worker was free"))
+                await self._fleet.until(lambda: not self._dispatcher.queue and self._fleet.is_idle)
+        unserved = Problem(Code.DRAINING, "the service stopped before a worker was free")
+        self._dispatcher.fail_queued(unserved)
         await self._fleet.stop()
+        self._dispatcher.fail_queued(unserved)  # what a worker had not read when it was stopped
         server.close()
         self._proxy.close_doors()
         with suppress(TimeoutError):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from enum import Enum
 
 from predictord.errors import ExitCode
@@ -27,9 +28,12 @@ class Stop(Enum):
 
 
 class StopSignals:
-    """SIGTERM, SIGINT and, with a terminal, SIGHUP: the first asks for a drained stop, the second forces it."""
+    """SIGTERM, SIGINT and, with a terminal, SIGHUP: the first asks for a drained stop, the second forces it.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Without a terminal to lose, SIGHUP calls `on_hangup`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_hangup: Callable[[], None]) -> None:
         self._loop = loop
         self.first: Stop | None = None
         self.second: Stop | None = None
@@ -40,8 +44,7 @@ class StopSignals:
         if has_terminal():
             loop.add_signal_handler(signal.SIGHUP, self._record, Stop.LOST_TERMINAL)
         else:
-            # Without a terminal to lose, SIGHUP is not a reason to end.
-            loop.add_signal_handler(signal.SIGHUP, lambda: None)
+            loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
     def ignore(self) -> None:
         """Ignore them all: the exit code is settled, and what is left of the process ends by itself."""

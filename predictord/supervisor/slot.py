@@ -6,24 +6,30 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from predictord.errors import WorkerError
-from predictord.frames import Frame, FrameReader
+from predictord.frames import Frame, FrameReader, FrameWriter
 from predictord.supervisor.call import Buffer, Call, Stage
 from predictord.wire import (
     Answers,
     Cancel,
+    CommitSwap,
     Free,
     Ping,
     Pong,
     Predict,
+    Prepared,
+    PrepareSwap,
     StreamChunk,
     StreamEnd,
     StreamStart,
+    Swapped,
+    ToSupervisor,
     frame_head,
 )
 
-_MOST_BUFFERS = 512
-"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
+_REPLIES = (Pong, Prepared, Swapped)
 
 
 class End(Enum):
@@ -67,9 +73,12 @@ class Slot:
         self._socket = sock
         self._owner = owner
         self._reader = FrameReader()
-        self._unsent: list[Buffer] = []
+        self._writer = FrameWriter(loop, sock)
         self._paused = False
-        self._on_pong: Callable[[], None] | None = None
+        self._on_reply: Callable[[ToSupervisor], object] | None = None
+        self._cancel_sent = False
+        self._predict_sent = False
+        """Whether the whole `Predict` had left before the `Cancel`."""
         self.thread = thread
         """Ident of the worker's thread behind it, as `faulthandler` prints it."""
         self.calls: list[Call] = []
@@ -86,6 +95,7 @@ class Slot:
         """Give the worker these calls as one frame; from here on they are never run again."""
         self.calls = calls
         self.busy = True
+        self._cancel_sent = False
         self.timeout_s = timeout_s
         self.deadline = now + timeout_s if timeout_s else 0.0
         owner = self._owner
@@ -102,19 +112,26 @@ class Slot:
             heads.append(call.head)
             parts += call.body
         parts[0] = frame_head(Predict(heads), body_bytes)
-        self._send(parts)
+        self._writer.send(parts)
 
-    def ping(self, on_pong: Callable[[], None]) -> None:
-        """Ask the thread behind the slot for a sign of life; the slot is taken until it comes."""
+    @property
+    def is_asking(self) -> bool:
+        """Whether all that it waits for is the answer to `ask`."""
+        return self._on_reply is not None
+
+    def ask(self, message: Ping | PrepareSwap | CommitSwap, on_reply: Callable[[ToSupervisor], object]) -> None:
+        """Ask the thread behind the slot something that is no prediction; the slot is taken until it answers."""
         self.busy = True
         self.deadline = 0.0
-        self._on_pong = on_pong
-        self._send([frame_head(Ping())])
+        self._on_reply = on_reply
+        self._writer.send([frame_head(message)])
 
     def cancel(self) -> None:
-        """Tell the worker that nobody waits for what it has in hand any more."""
-        if self.end is None:
-            self._send([frame_head(Cancel())])
+        """Tell the worker, once, that nobody waits for what it has in hand any more."""
+        if self.end is None and not self._cancel_sent:
+            self._cancel_sent = True
+            self._predict_sent = not self._writer.is_pending
+            self._writer.send([frame_head(Cancel())])
 
     def abandon(self) -> None:
         """The client has left: a stream is closed, an async prediction cancelled, a sync one runs to its end."""
@@ -168,14 +185,16 @@ class Slot:
         except BlockingIOError:
             raise
         except OSError:
-            self._finish(End.UNREAD)
+            # An unread Cancel says nothing of the Predict before it, so that one counts as taken.
+            self._finish(End.TAKEN if self._cancel_sent and self._predict_sent else End.UNREAD)
             return
         except WorkerError as error:
             self._finish(End.TAKEN)
             self._owner.slot_broken(self, str(error))
             return
         if frames is None:
-            self._finish(End.UNREAD if self._unsent else End.TAKEN)
+            only_cancel = self._cancel_sent and self._predict_sent
+            self._finish(End.UNREAD if self._writer.is_pending and not only_cancel else End.TAKEN)
             return
         if len(frames) == 1:
             self._on_frame(*frames[0])
@@ -206,17 +225,20 @@ class Slot:
             self._on_stream_end(message)  # type: ignore[arg-type]
         elif kind is Free and self.busy and not self.calls:
             self._free()
-        elif kind is Pong and self._on_pong is not None:
-            on_pong, self._on_pong = self._on_pong, None
+        elif kind in _REPLIES and self._on_reply is not None:
+            on_reply, self._on_reply = self._on_reply, None
             self._free()
-            on_pong()
+            on_reply(message)  # type: ignore[arg-type]
         else:
             self._owner.slot_broken(self, f"sent {kind.__name__} out of turn")
 
     def _on_answers(self, message: Answers, body: Buffer) -> None:
         calls = self.calls
-        if len(calls) != len(message.answers) or calls[0].stage is not Stage.HANDED:
+        if not calls or len(calls) != len(message.answers) or calls[0].stage is not Stage.HANDED:
             self._owner.slot_broken(self, f"sent {len(message.answers)} answers to {len(calls)} requests")
+            return
+        if not _is_sound(message, len(body)):
+            self._owner.slot_broken(self, "sent an answer that can't be one")
             return
         self.calls = []
         if len(calls) == 1:
@@ -233,11 +255,15 @@ class Slot:
         call.stage = Stage.DONE
         call.slot = None
         call.predict_ms = message.predict_ms
-        if call.client is not None:
-            call.client.answer(call, message.answers[index], body)
+        head = message.answers[index]
+        if call.overdue is not None and head.problem is not None:
+            # Cancelled at its time limit: what came of that is the stack, not the reason.
+            call.fail(msgspec.structs.replace(call.overdue, traceback=head.problem.traceback))
+        elif call.client is not None:
+            call.client.answer(call, head, body)
 
     def _on_stream_start(self, message: StreamStart) -> None:
-        if len(self.calls) != 1 or self.calls[0].stage is not Stage.HANDED:
+        if len(self.calls) != 1 or not 200 <= message.status < 600 or self.calls[0].stage is not Stage.HANDED:
             self._owner.slot_broken(self, "sent a stream out of turn")
             return
         call = self.calls[0]
@@ -250,7 +276,10 @@ class Slot:
             call.client.start_stream(call, message)
 
     def _on_pieces(self, pieces: list[Buffer]) -> None:
-        if not pieces or not self.calls:
+        if not pieces:
+            return
+        if not self.calls or self.calls[0].stage is not Stage.STREAMING:
+            self._owner.slot_broken(self, "sent a piece of a stream out of turn")
             return
         self._extend_deadline()
         call = self.calls[0]
@@ -258,15 +287,16 @@ class Slot:
             call.client.stream(call, pieces)
 
     def _on_stream_end(self, message: StreamEnd) -> None:
-        if not self.calls:
+        if not self.calls or self.calls[0].stage is not Stage.STREAMING:
             self._owner.slot_broken(self, "ended a stream out of turn")
             return
         call = self.calls[0]
         self.calls = []
+        self.resume_reading()  # nobody else would: the call forgets its slot
         call.stage = Stage.DONE
         call.slot = None
         if call.client is not None:
-            call.client.end_stream(call, message.problem, message.tail)
+            call.client.end_stream(call, message.problem)
         self._settle(message.busy, message.unfit)
 
     def _settle(self, busy: bool, unfit: bool) -> None:
@@ -287,44 +317,6 @@ class Slot:
         if self.timeout_s and not self._paused:
             self.deadline = self._loop.time() + self.timeout_s
 
-    def _send(self, parts: list[Buffer]) -> None:
-        if self._unsent:
-            self._unsent += parts
-            return
-        try:
-            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # The worker is gone: its pid says so soon, and nothing of this frame was read.
-            self._unsent = parts
-            return
-        self._keep_unsent(parts, sent)
-        if self._unsent:
-            self._loop.add_writer(self._socket.fileno(), self._on_writable)
-
-    def _keep_unsent(self, parts: list[Buffer], sent: int) -> None:
-        for index, part in enumerate(parts):
-            if sent < len(part):
-                self._unsent = [memoryview(part)[sent:], *parts[index + 1 :]]
-                return
-            sent -= len(part)
-        self._unsent = []
-
-    def _on_writable(self) -> None:
-        parts, self._unsent = self._unsent, []
-        try:
-            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._loop.remove_writer(self._socket.fileno())
-            self._unsent = parts
-            return
-        self._keep_unsent(parts, sent)
-        if not self._unsent:
-            self._loop.remove_writer(self._socket.fileno())
-
     def _finish(self, end: End) -> None:
         self._stop_watching()
         self.end = end
@@ -332,4 +324,11 @@ class Slot:
     def _stop_watching(self) -> None:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
+            self._writer.stop()
+
+
+def _is_sound(message: Answers, body_bytes: int) -> bool:
+    """Whether an answer's parts fit together, so that nothing of it can fail halfway."""
+    return sum(head.body_bytes for head in message.answers) == body_bytes and all(
+        100 <= head.status < 600 for head in message.answers
+    )

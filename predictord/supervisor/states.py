@@ -43,11 +43,15 @@ MOVES: dict[WorkerState, frozenset[WorkerState]] = {
 """Allowed moves of the stored state; `busy` is `ready` with something in hand."""
 
 
-def service_state(workers: list[WorkerState], *, draining: bool, can_wait: bool) -> ServiceState:
+def service_state(workers: list[WorkerState], *, draining: bool, reloading: bool, can_wait: bool) -> ServiceState:
     """The state of the whole from its workers'; `can_wait` is false when requests are refused at once."""
     able = [state in (WorkerState.READY, WorkerState.BUSY) for state in workers]
     if draining:
         return ServiceState.DRAINING
+    if not any(able) and not can_wait:
+        return ServiceState.FAILED
+    if reloading:
+        return ServiceState.RELOADING
     if not any(able):
-        return ServiceState.STARTING if can_wait else ServiceState.FAILED
+        return ServiceState.STARTING
     return ServiceState.READY if all(able) else ServiceState.DEGRADED

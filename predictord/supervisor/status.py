@@ -10,12 +10,16 @@ from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.memory import GpuMemory, rss_bytes
 from predictord.supervisor.place import Place
 from predictord.supervisor.proxy import Proxy
+from predictord.supervisor.reload import Reloader
 
 
 class Status:
     """Reads the daemon's parts, and changes none."""
 
-    def __init__(self, fleet: Fleet, dispatcher: Dispatcher, proxy: Proxy, gpu_memory: GpuMemory) -> None:
+    def __init__(
+        self, fleet: Fleet, dispatcher: Dispatcher, proxy: Proxy, reloader: Reloader, gpu_memory: GpuMemory
+    ) -> None:
+        self._reloader = reloader
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._proxy = proxy
@@ -28,14 +32,13 @@ class Status:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "state": fleet.state.value,
+            "state": self._state(),
             "predictor": self._predictor(),
             "generation": fleet.generation.number,
-            "reload": None,
+            "reload": None if self._reloader.last is None else self._reloader.last.document(),
             "workers": [_worker(place, vram) for place in fleet.places],
             "queue": {"depth": len(self._dispatcher.queue), "limit": queue_limit},
             "requests": {"total": self._proxy.total, "failed": self._proxy.failed, "in_flight": fleet.in_hand},
-            "error": self._error(),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class Status:
         return {
             "service": "predictord",
             "version": __version__,
-            "state": self._fleet.state.value,
+            "state": self._state(),
             "predictor": self._predictor(),
             "generation": self._fleet.generation.number,
             "links": {
@@ -65,15 +68,14 @@ class Status:
         contracts = (place.contract for place in self._fleet.places)
         return next((contract.schema for contract in contracts if contract is not None), None)
 
+    def _state(self) -> str:
+        return self._fleet.state(reloading=self._reloader.is_reloading).value
+
     def _predictor(self) -> dict[str, Any]:
         generation = self._fleet.generation
         contracts = (place.contract for place in self._fleet.places)
         name = next((contract.class_name for contract in contracts if contract is not None), generation.class_name)
         return {"path": generation.path, "class": name}
-
-    def _error(self) -> dict[str, str] | None:
-        error = self._fleet.load_error
-        return None if error is None else {"detail": error.detail, "traceback": error.traceback}
 
 
 def _worker(place: Place, vram: dict[int, int]) -> dict[str, Any]:

@@ -23,13 +23,16 @@ async def run_response(
     `StreamEnd(busy=True)` goes out with the last chunk, so that a background task costs the
     client nothing.
     """
-    ended = False
+    started = ended = False
 
     async def asgi_send(message: dict[str, Any]) -> None:
-        nonlocal ended
+        nonlocal started, ended
         if cancelled():
             raise ClientLeft("the client left")
+        if started != (message["type"] != "http.response.start"):
+            raise RuntimeError(f"the response sent {message['type']} out of turn")
         if message["type"] == "http.response.start":
+            started = True
             check_status(message["status"])
             headers = list(message.get("headers", []))
             start = StreamStart(message["status"], render_headers(headers), elapsed_ms(), _length(headers))

@@ -2,8 +2,11 @@
 
 import array
 import socket
+from typing import TypeVar
 
-from predictord.wire import PREFIX, Channels, Load, ToSupervisor, decode_to_worker, frame_head
+from predictord.wire import PREFIX, Build, Channels, Load, ToSupervisor, decode_to_worker, frame_head
+
+Message = TypeVar("Message", Load, Build)
 
 _FDS_A_MESSAGE = 128
 """The kernel takes 253 file descriptors a message (SCM_MAX_FD)."""
@@ -19,12 +22,12 @@ class Control:
         """Write one message."""
         self.socket.sendall(frame_head(message))
 
-    def receive_load(self) -> Load:
-        """The one message that the supervisor sends here. Raises EOFError when it is gone."""
+    def receive(self, kind: type[Message]) -> Message:
+        """The next message, which must be of this kind. Raises EOFError when the supervisor is gone."""
         header_bytes, _ = PREFIX.unpack(self._exactly(PREFIX.size))
         message = decode_to_worker(self._exactly(header_bytes))
-        if not isinstance(message, Load):
-            raise EOFError(f"expected Load, got {type(message).__name__}")
+        if not isinstance(message, kind):
+            raise EOFError(f"expected {kind.__name__}, got {type(message).__name__}")
         return message
 
     def hand_over(self, sockets: list[socket.socket]) -> None:

@@ -1,5 +1,7 @@
 """From a generation to a predictor that can be called; whatever fails on the way is a `PredictorError`."""
 
+from collections.abc import Callable
+
 from predictord.errors import PredictorError
 from predictord.generation import Generation
 from predictord.wire import WorkerOptions
@@ -10,8 +12,13 @@ from predictord.worker.outcome import Stopping
 from predictord.worker.predictor import LoadedPredictor
 
 
-def load_predictor(loader: Loader, generation: Generation, options: WorkerOptions) -> LoadedPredictor:
-    """Import, check the contract, call `__init__`.
+def load_predictor(
+    loader: Loader,
+    generation: Generation,
+    options: WorkerOptions,
+    on_checked: Callable[[], None] = lambda: None,
+) -> LoadedPredictor:
+    """Import, check the contract, call `on_checked`, then `__init__`.
 
     Raises `PredictorError` for everything that the predictor's code raises, `SystemExit`
     included, with the traceback from its own frames on.
@@ -20,8 +27,9 @@ def load_predictor(loader: Loader, generation: Generation, options: WorkerOption
         loader.enter()
         cls = find_class(loader.load(), generation.class_name)
         contract = read_contract(cls, options)
+        on_checked()
         return LoadedPredictor(build(cls, contract, generation.config), contract)
-    except (Stopping, PredictorError):
+    except (Stopping, PredictorError, EOFError):
         raise
     except BaseException as error:
         detail, advice = describe(error), hint(error)

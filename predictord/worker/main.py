@@ -6,13 +6,15 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
-from time import perf_counter
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from predictord.errors import PredictorError
 from predictord.linux import become_subreaper, die_with_parent, volunteer_for_oom
-from predictord.wire import STACK_SIGNAL, Hello, Load, LoadFailed, Ready
+from predictord.wire import STACK_SIGNAL, Build, Checked, Hello, Load, LoadFailed
 from predictord.worker.channel import Channel, close_in_forked_children
 from predictord.worker.control import Control
 from predictord.worker.loader import Loader
@@ -20,6 +22,10 @@ from predictord.worker.loading import load_predictor, looks_async
 from predictord.worker.outcome import Stopping
 from predictord.worker.predictor import LoadedPredictor
 from predictord.worker.sync_server import SyncServer
+
+if TYPE_CHECKING:
+    from predictord.worker.ran import Ran
+    from predictord.worker.swapping import Swapping
 
 
 def main() -> None:
@@ -38,9 +44,9 @@ def serve_worker(control_fd: int, stacks_fd: int) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     control = Control(socket.socket(fileno=control_fd))
     control.socket.set_inheritable(False)
-    control.send(Hello(os.getpid()))
     try:
-        load = control.receive_load()
+        control.send(Hello(os.getpid()))
+        load = control.receive(Load)
         _Worker(control, load).run()
     except (Stopping, EOFError):
         pass
@@ -54,7 +60,8 @@ class _Worker:
         self._generation = load.generation
         self._options = load.options
         self._loader = Loader(load.generation)
-        self._load_started = perf_counter()
+        self._hold = load.hold
+        self._ran: Ran | None = None
 
     def run(self) -> None:
         """Load, then serve until the supervisor closes the data sockets."""
@@ -105,39 +112,48 @@ class _Worker:
     def _load(self) -> LoadedPredictor | None:
         """The predictor, or `None` after the supervisor was told why there is none."""
         try:
-            return load_predictor(self._loader, self._generation, self._options)
+            with self._recording():
+                return load_predictor(self._loader, self._generation, self._options, self._wait_if_held)
         except PredictorError as error:
             self._control.send(LoadFailed(str(error), error.traceback))
         return None
 
+    def _recording(self) -> AbstractContextManager[object]:
+        if not self._options.swaps:
+            return nullcontext()
+        from predictord.worker.ran import Ran  # here, since without swaps nobody needs the planner
+
+        self._ran = Ran(self._generation)
+        return self._ran
+
+    def _wait_if_held(self) -> None:
+        if self._hold:
+            self._control.send(Checked())
+            self._control.receive(Build)
+
+    def _swapping(self, predictor: LoadedPredictor) -> "Swapping | None":
+        if self._ran is None:
+            return None
+        from predictord.worker.swapping import Swapping
+
+        return Swapping(predictor, self._loader, self._options, self._ran)
+
     def _say_ready(self, predictor: LoadedPredictor, threads: list[int], far_ends: list[socket.socket]) -> None:
-        contract = predictor.contract
-        self._control.send(
-            Ready(
-                class_name=contract.class_name,
-                is_async=contract.is_async,
-                concurrency=contract.concurrency,
-                max_batch_size=contract.max_batch_size,
-                batch_interval_s=contract.batch_interval_s,
-                threads=threads,
-                late_files=self._loader.late_files,
-                schema=predictor.decoder.schema,
-                load_s=perf_counter() - self._load_started,
-            )
-        )
+        self._control.send(predictor.ready(threads=threads, late_files=self._loader.late_files))
         self._control.hand_over(far_ends)
 
     def _serve_sync(self, predictor: LoadedPredictor) -> None:
         pairs = [socket.socketpair() for _ in range(predictor.contract.concurrency)]
         close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
-        servers = [SyncServer(predictor, Channel(near)) for near, _ in pairs]
+        swapping = self._swapping(predictor)
+        servers = [SyncServer(predictor, Channel(near), swapping) for near, _ in pairs]
         far_ends = [far for _, far in pairs]
         if len(servers) == 1:
             self._say_ready(predictor, [threading.get_ident()], far_ends)
             servers[0].run()
             return
         # Daemon threads: one that hangs in user code must not keep a stopping process alive.
-        threads = [threading.Thread(target=server.run, daemon=True) for server in servers]
+        threads = [threading.Thread(target=_run_or_die, args=(server,), daemon=True) for server in servers]
         for thread in threads:
             thread.start()
         self._say_ready(predictor, [thread.ident or 0 for thread in threads], far_ends)
@@ -150,7 +166,16 @@ class _Worker:
         pairs = [socket.socketpair() for _ in range(predictor.contract.concurrency)]
         close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
         self._say_ready(predictor, [threading.get_ident()] * len(pairs), [far for _, far in pairs])
-        await serve(predictor, [near for near, _ in pairs])
+        await serve(predictor, [near for near, _ in pairs], self._swapping(predictor))
+
+
+def _run_or_die(server: SyncServer) -> None:
+    """A thread that ends by an error of ours would leave its request unanswered: better the whole process."""
+    try:
+        server.run()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _watch_signals(stacks_fd: int) -> None:

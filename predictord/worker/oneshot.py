@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from time import perf_counter
 
+from predictord.errors import PredictorError, WorkerError
 from predictord.frames import FrameReader
 from predictord.generation import Generation
 from predictord.problem import MEDIA_TYPE, Problem
@@ -40,7 +41,7 @@ def predict_once(
     """Load the predictor and answer one request on the calling thread; a stream's pieces come as they are made.
 
     `on_head` gets the status and the rendered header lines. Returns milliseconds by
-    what took them. Raises `PredictorError` when the load fails.
+    what took them. Raises `PredictorError` when the load fails, or a stream after it has begun.
     """
     near, far = socket.socketpair()
     far.sendall(frame_head(Predict([head]), len(body)))
@@ -105,7 +106,10 @@ class _Reader:
         try:
             self._socket.sendall(body)
             while not self._done:
-                for message, piece in self._frames.read(self._socket) or ():
+                frames = self._frames.read(self._socket)
+                if frames is None:
+                    raise WorkerError("the predictor's server ended without an answer")
+                for message, piece in frames:
                     self._take(message, piece)
         except Exception as error:
             self.error = error
@@ -128,7 +132,8 @@ class _Reader:
         elif isinstance(message, StreamChunk):
             self._on_body(piece)
         elif isinstance(message, StreamEnd):
-            self._on_body(message.tail)
+            if message.problem is not None:
+                self.error = PredictorError(message.problem.detail, message.problem.traceback or "")
             self._done = not message.busy
         elif isinstance(message, Free):
             self._done = True

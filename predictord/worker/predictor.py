@@ -1,9 +1,9 @@
 """The loaded predictor: from a request's head and body to the keyword arguments of `predict`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from predictord.wire import Headers, RequestHead
+from predictord.wire import Headers, Ready, RequestHead
 from predictord.worker.channel import Buffer
 from predictord.worker.contract import Contract
 from predictord.worker.payload import PayloadDecoder
@@ -23,12 +23,17 @@ class LoadedPredictor:
     """The user's object with what its signature asks for."""
 
     def __init__(self, instance: Any, contract: Contract) -> None:
+        self.instance = instance
+        self.adopt(contract)
+
+    def adopt(self, contract: Contract) -> None:
+        """Follow this contract from now on: that of the class as it was loaded, or as a swap has changed it."""
         self.contract = contract
         self.decoder = PayloadDecoder(contract.payload_annotation)
-        self.predict: Callable[..., Any] = instance.predict
+        self.predict: Callable[..., Any] = self.instance.predict
         self.post_predict: Callable[..., Any] | None = None
         if contract.post_arguments is not None:
-            self.post_predict = instance.post_predict
+            self.post_predict = self.instance.post_predict
         wanted = set(contract.arguments) | (set(contract.post_arguments or ()) - {"response"})
         fillers = {
             "payload": self._payload,
@@ -37,6 +42,20 @@ class LoadedPredictor:
             "request": _request,
         }
         self._fillers = [(name, fillers[name]) for name in sorted(wanted)]
+
+    def ready(self, *, threads: Sequence[int] = (), late_files: dict[str, bytes] | None = None) -> Ready:
+        """What its worker says of it."""
+        contract = self.contract
+        return Ready(
+            class_name=contract.class_name,
+            is_async=contract.is_async,
+            concurrency=contract.concurrency,
+            max_batch_size=contract.max_batch_size,
+            batch_interval_s=contract.batch_interval_s,
+            threads=list(threads),
+            late_files=late_files or {},
+            schema=self.decoder.schema,
+        )
 
     def fill(self, head: RequestHead, body: Buffer) -> Arguments:
         """All that `predict` and `post_predict` ask for. Raises `PayloadRejected`."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from predictord.problem import BODILESS
 from predictord.worker.json_tree import UnserializablePrediction, dumps
 
 __all__ = [
@@ -22,8 +23,6 @@ MAX_BODY_BYTES = 2 << 30
 JSON_HEADERS = b"content-type: application/json\r\n"
 TEXT_HEADERS = b"content-type: text/plain; charset=utf-8\r\n"
 BINARY_HEADERS = b"content-type: application/octet-stream\r\n"
-
-BODILESS = frozenset({204, 304})
 
 _FRAMING = frozenset(
     {b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"upgrade", b"te", b"trailer"}
@@ -103,6 +102,11 @@ def check_status(status: Any) -> int:
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise UnserializablePrediction(f"predict answered with status {status!r}; a status is 200 to 599")
     return int(status)
+
+
+def background_of(value: Any) -> Any:
+    """The background task of a starlette response, or `None`; other objects' attributes are their own."""
+    return value.background if _is_response(value) else None
 
 
 def _is_response(value: Any) -> bool:

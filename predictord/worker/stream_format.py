@@ -3,7 +3,6 @@
 import re
 from typing import Any, ClassVar
 
-from predictord.problem import Problem
 from predictord.worker.json_tree import UnserializablePrediction, dumps
 
 _BINARY = (bytes, bytearray, memoryview)
@@ -37,10 +36,6 @@ class StreamFormat:
         place = f"$[{self._count}]"
         self._count += 1
         return self._encode(item, place)
-
-    def error_tail(self, problem: Problem, request_id: str = "") -> bytes:
-        """What is sent when the stream fails, before it is cut."""
-        return b""
 
     def _encode(self, item: Any, place: str) -> bytes:
         raise NotImplementedError
@@ -85,9 +80,6 @@ class EventStream(StreamFormat):
             return b"data: %b\n\n" % dumps(item, place)
         lines = _LINE_END.split(_text(item, place))
         return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
-
-    def error_tail(self, problem: Problem, request_id: str = "") -> bytes:
-        return b"event: error\ndata: %b\n\n" % problem.body(request_id)
 
 
 def _names_event_stream(accept: bytes | str) -> bool:

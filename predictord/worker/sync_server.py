@@ -1,35 +1,34 @@
 """Serves a sync predictor: each data socket has one thread that reads, predicts and answers in turn."""
 
-import inspect
 import logging
-from collections.abc import Generator
-from time import perf_counter
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from predictord.wire import (
-    Answers,
+    CommitSwap,
     Free,
     Ping,
     Pong,
     Predict,
+    PrepareSwap,
     RequestHead,
     StreamChunk,
     StreamEnd,
-    StreamStart,
     ToSupervisor,
-    frame_head,
 )
 from predictord.worker.asgi import ClientLeft, run_response
 from predictord.worker.batch import Batch
 from predictord.worker.channel import Buffer, Channel, ChannelClosed
-from predictord.worker.failure import is_sticky_cuda
-from predictord.worker.outcome import Outcome, Stopping, failure, problem_of, success
+from predictord.worker.exchange import NOTHING, Exchange, Returned, classify, sent_nothing, stream_failure
+from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
 from predictord.worker.predictor import Arguments, LoadedPredictor, header
-from predictord.worker.response import is_streaming_response
+from predictord.worker.response import background_of
 from predictord.worker.stream_format import StreamFormat
 
 if TYPE_CHECKING:
     import asyncio
+
+    from predictord.worker.swapping import Swapping
 
 log = logging.getLogger("predictord.worker")
 
@@ -37,9 +36,10 @@ log = logging.getLogger("predictord.worker")
 class SyncServer:
     """One thread's loop; the thread is the main one when concurrency is 1."""
 
-    def __init__(self, predictor: LoadedPredictor, channel: Channel) -> None:
+    def __init__(self, predictor: LoadedPredictor, channel: Channel, swapping: "Swapping | None" = None) -> None:
         self._predictor = predictor
         self._channel = channel
+        self._swapping = swapping
         self._batching = predictor.contract.max_batch_size > 1
         self._runner: asyncio.Runner | None = None
 
@@ -56,42 +56,37 @@ class SyncServer:
                         self._serve(message.requests[0], body)
                 elif isinstance(message, Ping):
                     channel.send(Pong())
+                elif isinstance(message, PrepareSwap | CommitSwap) and self._swapping is not None:
+                    channel.send(self._swapping.answer(message))
                 # A Cancel here came too late: its exchange has ended.
         except ChannelClosed:
             return
 
     def _serve(self, head: RequestHead, body: Buffer) -> None:
-        started = perf_counter()
+        exchange = Exchange()
         try:
             filled = self._predictor.fill(head, body)
-        except BaseException as error:
-            self._answer([failure(error)], started, busy=False)
-            return
-        try:
             returned = self._predictor.predict(**self._predictor.predict_arguments(filled))
+            kind = classify(returned)
         except BaseException as error:
-            self._answer([failure(error)], started, busy=False)
+            self._answer(exchange, [failure(error)])
             return
-        if inspect.isasyncgen(returned):
-            returned = self._drive(returned)
-        if inspect.isgenerator(returned):
-            self._stream(returned, head, started)
-            self._after_stream(filled, None)
-        elif is_streaming_response(returned):
-            self._stream_response(returned, head, started)
-            self._after_stream(filled, returned)
-        else:
-            background = getattr(returned, "background", None)
+        if kind is Returned.WHOLE:
+            background = background_of(returned)
             busy = self._predictor.post_predict is not None or background is not None
-            self._answer([success(returned)], started, busy)
+            self._answer(exchange, [success(returned)], busy=busy)
             if busy:
-                self._post_predict(filled, returned)
-                if background is not None:
-                    self._run_background(background)
-                self._channel.send(Free())
+                self._finish(filled, returned, background)
+        elif kind is Returned.RESPONSE:
+            self._stream_response(exchange, returned, head)
+            self._finish(filled, returned)
+        else:
+            items = returned if kind is Returned.GENERATOR else self._drive(returned)
+            self._stream(exchange, items, head)
+            self._finish(filled, None)
 
     def _serve_batch(self, message: Predict, body: Buffer) -> None:
-        started = perf_counter()
+        exchange = Exchange()
         batch = Batch(self._predictor, message, body)
         returned, called = None, False
         try:
@@ -102,53 +97,42 @@ class SyncServer:
         except BaseException as error:
             outcomes = batch.fail(error)
         busy = called and self._predictor.post_predict is not None
-        self._answer(outcomes, started, busy)
+        self._answer(exchange, outcomes, busy=busy)
         if busy:
-            self._post_predict(batch.filled, returned)
-            self._channel.send(Free())
+            self._finish(batch.filled, returned)
 
-    def _answer(self, outcomes: list[Outcome], started: float, busy: bool) -> None:
-        unfit = any(outcome.unfit for outcome in outcomes)
-        message = Answers([outcome.head for outcome in outcomes], _elapsed_ms(started), busy, unfit)
-        bodies: list[Buffer] = [outcome.body for outcome in outcomes if outcome.head.body_bytes]
-        size = sum(map(len, bodies))
-        self._channel.send_parts([frame_head(message, size), *bodies])
+    def _answer(self, exchange: Exchange, outcomes: list[Outcome], *, busy: bool = False) -> None:
+        self._channel.send_parts(exchange.answer(outcomes, busy=busy))
 
-    def _stream(self, generator: Generator[Any, Any, Any], head: RequestHead, started: float) -> None:
+    def _stream(self, exchange: Exchange, generator: Generator[Any, Any, Any], head: RequestHead) -> None:
         """Send what a generator yields; its first item decides the kind, or is a plain error."""
         channel = self._channel
         try:
-            first = next(generator, _NOTHING)
-            if first is _NOTHING:
-                self._answer([success(b"")], started, busy=True)
+            first = next(generator, NOTHING)
+            if first is NOTHING:
+                self._answer(exchange, [success(b"")], busy=True)
                 return
             form = StreamFormat.choose(first, header(head.headers, b"accept"))
             piece = form.encode(first)
         except BaseException as error:
-            self._answer([failure(error)], started, busy=True)
+            self._answer(exchange, [failure(error)], busy=True)
             _close(generator)
             return
-        start = StreamStart(200, form.header_block, _elapsed_ms(started))
-        channel.send_parts([frame_head(start), frame_head(StreamChunk(), len(piece)), piece])
-        end: ToSupervisor = StreamEnd(busy=True)
+        channel.send_parts(exchange.stream_start(form, piece))
+        end = StreamEnd(busy=True)
         try:
-            while not channel.cancelled():
-                item = next(generator, _NOTHING)
-                if item is _NOTHING:
-                    break
-                piece = form.encode(item)
-                channel.send(StreamChunk(), piece)
+            while not channel.cancelled() and (item := next(generator, NOTHING)) is not NOTHING:
+                channel.send(StreamChunk(), form.encode(item))
         except (ChannelClosed, Stopping):
             raise
         except BaseException as error:
-            problem = problem_of(error)
-            end = StreamEnd(problem, form.error_tail(problem, head.id), busy=True, unfit=is_sticky_cuda(error))
+            end = stream_failure(error)
         _close(generator)
         channel.send(end)
 
-    def _stream_response(self, response: Any, head: RequestHead, started: float) -> None:
-        begun = False
-        cancelled = False
+    def _stream_response(self, exchange: Exchange, response: Any, head: RequestHead) -> None:
+        """Run a starlette response and send what it sends."""
+        begun = cancelled = False
 
         async def send(message: ToSupervisor, body: Buffer) -> None:
             nonlocal begun
@@ -160,55 +144,42 @@ class SyncServer:
             cancelled = cancelled or (begun and self._channel.cancelled())
             return cancelled
 
-        ended = False
+        ended, end = False, StreamEnd(busy=True)
+        outcome = of_problem(sent_nothing())
         try:
-            ended = self._loop().run(run_response(response, head, send, client_left, lambda: _elapsed_ms(started)))
+            ended = self._loop().run(run_response(response, head, send, client_left, exchange.elapsed_ms))
         except (ChannelClosed, Stopping):
             raise
         except BaseException as error:
-            if not begun:
-                self._answer([failure(error)], started, busy=True)
-            elif not isinstance(error, ClientLeft) and not cancelled:
-                self._channel.send(StreamEnd(problem_of(error), busy=True))
-                return
-        if begun and not ended:
-            self._channel.send(StreamEnd(busy=True))
+            outcome = failure(error)
+            if not isinstance(error, ClientLeft) and not cancelled:
+                end = stream_failure(error)
+        if not begun:
+            self._answer(exchange, [outcome], busy=True)
+        elif not ended:
+            self._channel.send(end)
 
-    def _after_stream(self, filled: Arguments, returned: Any) -> None:
-        if self._predictor.post_predict is not None:
-            self._post_predict(filled, returned)
+    def _finish(self, filled: Arguments, returned: Any, background: Any = None) -> None:
+        """What follows a `busy` answer: `post_predict`, a background task, and then the slot is free."""
+        post_predict = self._predictor.post_predict
+        if post_predict is not None:
+            _guarded("post_predict", lambda: post_predict(**self._predictor.post_arguments(filled, returned)))
+        if background is not None:
+            _guarded("the response's background task", lambda: self._loop().run(background()))
         self._channel.send(Free())
-
-    def _post_predict(self, filled: Arguments, returned: Any) -> None:
-        if self._predictor.post_predict is None:
-            return
-        try:
-            self._predictor.post_predict(**self._predictor.post_arguments(filled, returned))
-        except Stopping:
-            raise
-        except BaseException:
-            log.exception("post_predict failed")
-
-    def _run_background(self, background: Any) -> None:
-        try:
-            self._loop().run(background())
-        except Stopping:
-            raise
-        except BaseException:
-            log.exception("the response's background task failed")
 
     def _drive(self, items: Any) -> Generator[Any, None, None]:
         """An async generator that a sync `predict` returned, item by item."""
         runner = self._loop()
 
         async def following() -> Any:
-            return await anext(items, _NOTHING)
+            return await anext(items, NOTHING)
 
         async def close() -> None:
             await items.aclose()
 
         try:
-            while (item := runner.run(following())) is not _NOTHING:
+            while (item := runner.run(following())) is not NOTHING:
                 yield item
         finally:
             runner.run(close())
@@ -222,17 +193,15 @@ class SyncServer:
         return self._runner
 
 
-_NOTHING: Any = object()
-
-
-def _elapsed_ms(started: float) -> float:
-    return (perf_counter() - started) * 1e3
-
-
 def _close(generator: Generator[Any, Any, Any]) -> None:
+    _guarded("closing the stream's generator", generator.close)
+
+
+def _guarded(what: str, call: Callable[[], object]) -> None:
+    """Run user code whose failure concerns nobody's answer any more."""
     try:
-        generator.close()
-    except Stopping:
+        call()
+    except (ChannelClosed, Stopping):
         raise
     except BaseException:
-        log.exception("closing the stream's generator failed")
+        log.exception("%s failed", what)

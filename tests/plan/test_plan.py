@@ -4,7 +4,8 @@
 import msgspec
 import pytest
 
-from predictord.plan.plan import Kind, Plan, plan
+from predictord.plan.model import Kind, Plan
+from predictord.plan.plan import plan
 from tests.plan.generations import edited, generation
 
 BASE = '''"""Sizes up texts."""

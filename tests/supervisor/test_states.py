@@ -6,25 +6,31 @@ STARTING, READY, BUSY, DRAINING, BACKOFF, FAILED = WorkerState
 
 
 @pytest.mark.parametrize(
-    ("workers", "draining", "can_wait", "state"),
+    ("workers", "draining", "reloading", "can_wait", "state"),
     [
-        ([READY], False, True, ServiceState.READY),
-        ([READY, BUSY], False, True, ServiceState.READY),
-        ([BUSY, STARTING], False, True, ServiceState.DEGRADED),
-        ([READY, BACKOFF], False, True, ServiceState.DEGRADED),
-        ([READY, FAILED], False, True, ServiceState.DEGRADED),
-        ([READY, DRAINING], False, True, ServiceState.DEGRADED),
-        ([STARTING, STARTING], False, True, ServiceState.STARTING),
-        ([BACKOFF], False, True, ServiceState.STARTING),
-        ([BACKOFF], False, False, ServiceState.FAILED),
-        ([FAILED, FAILED], False, False, ServiceState.FAILED),
-        ([FAILED, STARTING], False, True, ServiceState.STARTING),
-        ([READY], True, True, ServiceState.DRAINING),
-        ([FAILED], True, False, ServiceState.DRAINING),
+        ([READY], False, False, True, ServiceState.READY),
+        ([READY, BUSY], False, False, True, ServiceState.READY),
+        ([BUSY, STARTING], False, False, True, ServiceState.DEGRADED),
+        ([READY, BACKOFF], False, False, True, ServiceState.DEGRADED),
+        ([READY, FAILED], False, False, True, ServiceState.DEGRADED),
+        ([READY, DRAINING], False, False, True, ServiceState.DEGRADED),
+        ([STARTING, STARTING], False, False, True, ServiceState.STARTING),
+        ([BACKOFF], False, False, True, ServiceState.STARTING),
+        ([BACKOFF], False, False, False, ServiceState.FAILED),
+        ([FAILED, FAILED], False, False, False, ServiceState.FAILED),
+        ([FAILED, STARTING], False, False, True, ServiceState.STARTING),
+        ([READY], True, False, True, ServiceState.DRAINING),
+        ([FAILED], True, False, False, ServiceState.DRAINING),
+        ([READY], False, True, True, ServiceState.RELOADING),
+        ([READY], True, True, True, ServiceState.DRAINING),
+        ([FAILED], False, True, False, ServiceState.FAILED),
+        ([STARTING], False, True, True, ServiceState.RELOADING),
     ],
 )
-def test_state_of_the_whole(workers: list[WorkerState], draining: bool, can_wait: bool, state: ServiceState) -> None:
-    assert service_state(workers, draining=draining, can_wait=can_wait) is state
+def test_state_of_the_whole(
+    workers: list[WorkerState], draining: bool, reloading: bool, can_wait: bool, state: ServiceState
+) -> None:
+    assert service_state(workers, draining=draining, reloading=reloading, can_wait=can_wait) is state
 
 
 def test_moves() -> None:

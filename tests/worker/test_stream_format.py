@@ -1,11 +1,10 @@
 """Streams: which format the first item and `Accept` choose, and how items look in it."""
 
-import json
 from typing import Any
 
 import pytest
 
-from predictord.problem import Code, Problem
+from predictord.problem import Code
 from predictord.worker.response import UnserializablePrediction
 from predictord.worker.stream_format import BinaryStream, EventStream, JsonLines, StreamFormat, TextStream
 
@@ -84,15 +83,3 @@ def test_item_of_another_kind_is_refused_by_place(chosen: StreamFormat, good: An
         chosen.encode(bad)
     assert place in str(caught.value)
     assert caught.value.problem.code is Code.UNSERIALIZABLE_PREDICTION
-
-
-def test_only_events_can_tell_of_an_error() -> None:
-    problem = Problem(Code.PREDICTOR_ERROR, "KeyError: 'a\nb'", traceback="secret")
-    event, _, data = EventStream().error_tail(problem).partition(b"\ndata: ")
-    assert event == b"event: error"
-    assert data.endswith(b"}\n\n")
-    document = json.loads(data)
-    assert (document["code"], document["detail"]) == ("predictor_error", problem.detail)
-    assert "traceback" not in document
-    for silent in (TextStream(), BinaryStream(), JsonLines()):
-        assert silent.error_tail(problem) == b""

@@ -1,0 +1,139 @@
+"""Live editing: saves, the `reload` verb and SIGHUP become requests to the reloader."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from predictord.errors import SettingsError
+from predictord.generation import Generation
+from predictord.settings import Settings
+from predictord.snapshot import take_snapshot
+from predictord.supervisor.dispatch import Dispatcher
+from predictord.supervisor.fleet import Fleet
+from predictord.supervisor.place import LoadError, Place
+from predictord.supervisor.probation import Probation
+from predictord.supervisor.reload import FAILED, Mode, Record, Reloader, Request
+from predictord.supervisor.swapper import Swapper
+from predictord.supervisor.turnover import Turnover
+
+if TYPE_CHECKING:
+    from predictord.supervisor.watcher import Watcher
+
+log = logging.getLogger("predictord")
+
+
+class Editing:
+    """What is on disk, against what serves."""
+
+    def __init__(
+        self, settings: Settings, fleet: Fleet, dispatcher: Dispatcher, reread: Callable[[], Settings] | None
+    ) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._reread = reread
+        self._number = 1
+        self._probation: Probation | None = None
+        self._watcher: Watcher | None = None
+        self._serving = 1
+        turnover = Turnover(fleet, drain_timeout_s=settings.drain_timeout_s)
+        self.reloader = Reloader(fleet, Swapper(fleet, dispatcher), turnover, Mode(settings.reload_mode))
+        self.reloader.on_done = self._on_done
+        fleet.on_death = self._on_death
+
+    async def run(self) -> None:
+        """Watch, if asked to, and reload, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.reloader.run())
+            if self._settings.reload:
+                group.create_task(self._watch())
+
+    def reload(self, why: str) -> None:
+        """Replace the workers with what is on disk now, changed or not."""
+        self.reloader.ask(Request(why, self._take_numbered, forced=True))
+
+    async def reload_by_verb(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The `reload` verb: as `reload`, but waits and says how it went."""
+        answer: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        fresh = bool(request.get("fresh"))
+        self.reloader.ask(Request("asked for by reload", self._take_numbered, forced=True, fresh=fresh, answer=answer))
+        return (await answer).document()
+
+    async def _watch(self) -> None:
+        # Imported once the workers load, since it costs a start 20 ms.
+        from predictord.supervisor.watcher import ChangeKind, Watcher
+
+        watcher = Watcher(self._settings, self._fleet.generation, self._take, self._next_number)
+        self._watcher = watcher
+        async with aclosing(watcher.changes()) as changes:
+            async for change in changes:
+                if change.kind is ChangeKind.PROBLEM:
+                    self.reloader.fail(self._next_number(), "the save can't be read", LoadError(change.problem))
+                elif change.kind is ChangeKind.CONFIG:
+                    self._reread_config(change.generation)
+                elif change.generation is not None:
+                    names = ", ".join(path.rpartition("/")[2] for path in change.paths) or "the predictor"
+                    self._ask(change.generation, f"{names} changed", forced=change.kind is ChangeKind.WATCHED)
+
+    def _reread_config(self, generation: Generation | None) -> None:
+        if self._reread is None or generation is None:
+            return
+        try:
+            settings = self._reread()
+        except SettingsError as error:
+            self.reloader.fail(generation.number, "the configuration can't be read", LoadError(str(error)))
+            return
+        self._settings = settings
+        new = msgspec.structs.replace(generation, config=settings.config)
+        if self._watcher is not None:
+            self._watcher.follow(new, settings)
+        self._ask(new, "the configuration changed")
+
+    def _ask(self, generation: Generation, why: str, *, forced: bool = False) -> None:
+        self.reloader.ask(Request(why, lambda: generation, forced=forced))
+
+    def _take(self) -> Generation:
+        settings = self._settings
+        late = tuple(self._fleet.late_files)
+        return take_snapshot(settings.predictor_path, settings.class_name, settings.config, late_files=late)
+
+    def _take_numbered(self) -> Generation:
+        return msgspec.structs.replace(self._take(), number=self._next_number())
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _on_done(self, record: Record) -> None:
+        """Another generation may serve now: watch its files, and its first steps."""
+        generation = self._fleet.generation
+        if record.kind == FAILED or generation.number == self._serving:
+            return
+        self._serving = generation.number
+        if self._watcher is not None:
+            self._watcher.follow(generation)
+        if self._probation is not None:
+            self._probation.end()
+        self._probation = None
+        if self._fleet.previous is not None:
+            loop = asyncio.get_running_loop()
+            self._probation = Probation(self._fleet.previous, self._dispatcher, loop.time)
+
+    def _on_death(self, place: Place) -> None:
+        """A serving worker died unasked: a generation on probation is taken back at the second time."""
+        probation = self._probation
+        if probation is not None and probation.died():
+            self._probation = None
+            probation.end()
+            number = self._fleet.generation.number
+            log.error(
+                "generation %d died twice within seconds of its first request; generation %d is taken back",
+                number,
+                probation.previous.number,
+                extra={"event": "rolled_back", "generation": probation.previous.number},
+            )
+            self._ask(probation.previous, f"generation {number} kept dying", forced=True)

@@ -1,0 +1,38 @@
+"""A request's body as it comes in: pieces as they are, small ones merged, all of it within the budget."""
+
+from predictord.supervisor.limits import BodyBudget
+
+_SMALL_BYTES = 1 << 12
+_MERGED_BYTES = 1 << 16
+"""Up to this length small pieces go into one buffer, so that a body in tiny chunks stays a short list."""
+
+Pieces = list[bytes | bytearray]
+
+
+class RequestBody:
+    """The body that one connection is collecting, or holds for the answer it waits for."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.pieces: Pieces = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Take one more piece; False, and nothing taken, when the bodies of all requests are too large."""
+        if not self._budget.take(len(piece)):
+            return False
+        self.size += len(piece)
+        pieces = self.pieces
+        if not pieces or len(piece) > _SMALL_BYTES:
+            pieces.append(piece)
+        elif type(last := pieces[-1]) is bytearray and len(last) < _MERGED_BYTES:
+            last += piece
+        else:
+            pieces.append(bytearray(piece))
+        return True
+
+    def release(self) -> None:
+        """Give the memory back; the list lives on with whoever holds it."""
+        self._budget.give_back(self.size)
+        self.pieces = []
+        self.size = 0

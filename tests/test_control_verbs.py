@@ -78,7 +78,7 @@ def test_stop_by_port() -> None:
 def test_stop_by_relative_path() -> None:
     with Daemon(ECHO) as daemon:
         result = verb("stop", daemon.predictor.name, folder=daemon.folder)
-        assert (result.returncode, result.stdout) == (0, f"stopped {label(daemon)}\n")
+        assert (result.returncode, result.stdout, result.stderr) == (0, f"stopped {label(daemon)}\n", "")
         assert daemon.wait() == 0
 
 
@@ -89,14 +89,15 @@ def test_stop_of_the_only_one() -> None:
             assert label(daemon) in result.stderr
             daemon.stop()
             pytest.skip("other daemons run on this machine")
-        assert (result.returncode, result.stdout) == (0, f"stopped {label(daemon)}\n")
+        assert (result.returncode, result.stdout, result.stderr) == (0, f"stopped {label(daemon)}\n", "")
         assert daemon.wait() == 0
 
 
 def test_stop_returns_when_the_port_and_the_processes_are_gone() -> None:
     with Daemon(ECHO, "--workers-per-device", "2") as daemon:
         port, pids = daemon.port, daemon.worker_pids()
-        assert verb("stop", str(daemon.predictor)).returncode == 0
+        result = verb("stop", str(daemon.predictor))
+        assert (result.returncode, result.stderr) == (0, "")
         assert census.is_bindable(port)
         assert [census.state(pid) for pid in pids] == [None, None]
         assert daemon.wait() == 0
@@ -120,7 +121,8 @@ def test_stop_waits_for_the_work_in_hand_and_asking_again_cuts_nothing() -> None
 def test_stop_while_the_model_loads() -> None:
     with Daemon(SLOW_TO_LOAD, wait_ready=False) as daemon:
         eventually(lambda: census.runtime_files(daemon.pid))
-        assert verb("stop", str(daemon.predictor)).returncode == 0
+        result = verb("stop", str(daemon.predictor))
+        assert (result.returncode, result.stderr) == (0, "")
         assert daemon.wait() == 0
 
 
@@ -148,7 +150,7 @@ def test_a_killed_daemon_does_not_matter() -> None:
         killed.kill()
         assert len(census.runtime_files(killed.pid)) == 2
         result = verb("stop", str(living.predictor))
-        assert (result.returncode, result.stdout) == (0, f"stopped {label(living)}\n")
+        assert (result.returncode, result.stdout, result.stderr) == (0, f"stopped {label(living)}\n", "")
         assert living.wait() == 0
         assert census.runtime_files(killed.pid) == []
 

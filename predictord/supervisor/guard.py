@@ -83,6 +83,8 @@ class Guardian:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            return  # dismissed; a zygote may end a moment later
         # A guardian that has just died is told everything by `_replace`.
         with suppress(OSError):
             self._process.stdin.write(line.encode())

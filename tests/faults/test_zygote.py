@@ -90,8 +90,14 @@ def zygote_pid(daemon: Daemon) -> int | None:
     """The daemon's child that runs as a zygote and is no worker."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     workers = daemon.worker_pids()
-    named = [int(child) for child in children if b"zygote" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return next((pid for pid in named if pid not in workers), None)
+    return next((int(child) for child in children if int(child) not in workers and is_zygote(child)), None)
+
+
+def is_zygote(pid: str) -> bool:
+    try:
+        return b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False  # it has just ended
 
 
 def ready(daemon: Daemon) -> bool:
@@ -255,3 +261,19 @@ def test_a_stopped_zygote_is_given_up(daemon: Daemon) -> None:
         eventually(lambda: ready(daemon), 30)
     assert answers[0].status_code == 200
     assert zygote_pid(daemon) != zygote
+
+
+def test_a_replace_forks_from_the_same_zygote_and_a_new_env_file_from_a_new_one() -> None:
+    with serve(HEAVY) as live:
+        zygote, (worker,) = zygote_pid(live), live.worker_pids()
+        live.write(SOURCE + "    def __init__(self):\n        self.late = 1\n")
+        eventually(lambda: live.status()["generation"] == 2, 20)
+        birth = live.predict("birth").json()
+        assert (birth["imported_in"], birth["pid"] == worker) == (zygote, False)
+        (live.folder / ".env").write_text("ADDED=later\n")
+        eventually(lambda: live.status()["generation"] == 3, 20)
+        assert live.predict("surroundings").json()["variables"]["ADDED"] == "later"
+        heir = live.predict("birth").json()["imported_in"]
+        assert heir not in (zygote, *live.worker_pids())
+        eventually(lambda: zygote_pid(live) == heir)  # once the old worker, forked by the old one, has left
+    assert "Exception" not in live.log_text()  # such as one of the zygote's end after the guardian's

@@ -177,7 +177,8 @@ def reload(predictor: str | None, port: int | None, fresh: bool) -> ExitCode:
     result = reload_daemon(folder, choose(folder.living(), predictor, port), fresh=fresh)
     click.echo(result.line)
     if result.error is not None:
-        raise PredictorError(result.error.detail, result.error.traceback)
+        detail, _, traceback = result.error.partition("\n")
+        raise PredictorError(detail, traceback)
     return ExitCode.NO if result.kind == "failed" else ExitCode.STOPPED
 
 

@@ -17,13 +17,6 @@ _STOP_GRACE_S = 10.0
 _PAUSE_S = 0.02
 
 
-class Fault(msgspec.Struct):
-    """Why a reload failed; `traceback` is text, or empty."""
-
-    detail: str
-    traceback: str = ""
-
-
 class Reload(msgspec.Struct):
     """How a reload went (DESIGN.md, section 3)."""
 
@@ -31,7 +24,8 @@ class Reload(msgspec.Struct):
     generation: int
     duration_s: float
     reason: str
-    error: Fault | None = None
+    error: str | None = None
+    """Why it failed: a line, and then the predictor's traceback where there is one."""
 
     @property
     def line(self) -> str:

@@ -243,7 +243,7 @@ def test_reload_tells_how_it_went_in_one_line(tmp_path: Path, fresh: bool) -> No
 
 def test_a_reload_that_fails_shows_the_traceback(tmp_path: Path) -> None:
     predictor = tmp_path / "p.py"
-    fault = {"detail": "NameError: name 'x' is not defined", "traceback": "Traceback…\n  line 3\n"}
+    fault = "NameError: name 'x' is not defined\nTraceback…\n  line 3\n"
     with registered(
         predictor, Reloading(kind="failed", generation=4, duration_s=0.2, reason="asked for by reload", error=fault)
     ):

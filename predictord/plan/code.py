@@ -78,6 +78,10 @@ class Code:
                     for name, node in functions_in(item.node, prefix)
                 ]
 
+    def named(self, name: str) -> list[Definition]:
+        """All functions of that name, whichever their class or file."""
+        return [function for function in self.functions if function.node.name == name]
+
     def items(self) -> Iterator[tuple[str, Class | None, Item]]:
         """Every item with its file and class."""
         for path, source in self.sources.items():

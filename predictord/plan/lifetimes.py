@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from predictord.plan.code import Code
+from predictord.plan.items import Function
 
 _BUILTINS = frozenset(dir(builtins))
 _ACCESSORS = {"get", "items", "values", "setdefault", "pop", "popitem", "popleft", "__getitem__"}
@@ -145,7 +146,7 @@ class Lifetimes:
             case ast.alias(name=name, asname=asname):
                 yield asname or name.partition(".")[0], Lifetime.KEPT
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-                yield from ((child.arg, Lifetime.KEPT) for child in ast.walk(node.args) if isinstance(child, ast.arg))
+                yield from ((name, Lifetime.KEPT) for name in parameters_of(node))
                 if not isinstance(node, ast.Lambda):
                     yield node.name, Lifetime.REQUEST
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name))) if name in self.names:
@@ -155,6 +156,11 @@ class Lifetimes:
 def tail(callee: ast.expr) -> str:
     """The last name of what is called."""
     return callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+
+
+def parameters_of(node: Function | ast.Lambda) -> list[str]:
+    """The names of all parameters, in order."""
+    return [child.arg for child in ast.walk(node.args) if isinstance(child, ast.arg)]
 
 
 def _part(whole: Lifetime) -> Lifetime:

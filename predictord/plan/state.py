@@ -12,7 +12,7 @@ from typing import Any
 from predictord.plan.closure import LoadClosure
 from predictord.plan.code import Code, Definition
 from predictord.plan.items import Function, is_literal, statements
-from predictord.plan.lifetimes import Given, Lifetime, Lifetimes, tail
+from predictord.plan.lifetimes import Given, Lifetime, Lifetimes, parameters_of, tail
 from predictord.plan.mentions import names_in, opaque_part
 
 REQUEST_FUNCTIONS = ("predict", "post_predict")
@@ -95,7 +95,7 @@ class _Scope:
         node = self.function.node if isinstance(self.function, Definition) else self.function
         self._name = getattr(node, "name", "")
         worst = Lifetime.KEPT if self.is_called_with_kept else Lifetime.REQUEST
-        self._parameters = [child.arg for child in ast.walk(node.args) if isinstance(child, ast.arg)]
+        self._parameters = parameters_of(node)
         names = dict.fromkeys(self._parameters, worst)
         if isinstance(self.function, Definition) and self.function.owner is not None and self._parameters:
             names[self._parameters[0]] = Lifetime.REQUEST if self._name in _BUILDERS else Lifetime.KEPT
@@ -118,27 +118,24 @@ class _Scope:
     def _give(self, call: ast.Call) -> None:
         """Carry the arguments of a call to the parameters of every project function that it may go to."""
         name = tail(call.func)
-        if name in self.code.class_names:
-            name = "__init__"
+        name = "__init__" if name in self.code.class_names else name
         values = [(None, one) for one in call.args] + [(keyword.arg, keyword.value) for keyword in call.keywords]
-        is_exact = not any(isinstance(one, ast.Starred) for one in call.args) and all(
-            keyword.arg for keyword in call.keywords
-        )
-        for function in self.code.functions:
-            if function.node.name == name:
-                parameters = [child.arg for child in ast.walk(function.node.args) if isinstance(child, ast.arg)]
-                by_position = parameters[1:] if function.owner is not None and not _is_static(function) else parameters
-                for position, (keyword, value) in enumerate(values):
-                    if is_exact and (keyword in parameters or (keyword is None and position < len(by_position))):
-                        taking = [keyword or by_position[position]]
-                    else:
-                        taking = parameters
-                    for parameter in taking:
-                        _raise(self.given.parameters, (name, parameter), self._lifetimes.of(value))
-            elif function.node.name in _captured(self.code, call):
-                for child in ast.walk(function.node.args):
-                    if isinstance(child, ast.arg):
-                        _raise(self.given.parameters, (function.node.name, child.arg), Lifetime.KEPT)
+        for function in self.code.named(name):
+            parameters = parameters_of(function.node)
+            by_position = parameters[1:] if function.owner is not None and not _is_static(function) else parameters
+            for position, (keyword, value) in enumerate(values):
+                if keyword in parameters:
+                    taking = [str(keyword)]
+                elif keyword is None and position < len(by_position) and not isinstance(value, ast.Starred):
+                    taking = [by_position[position]]
+                else:
+                    taking = parameters
+                for parameter in taking:
+                    _raise(self.given.parameters, (name, parameter), self._lifetimes.of(value))
+        for captured in {one for argument in values for one in _captured(self.code, argument[1])}:
+            for function in self.code.named(captured):
+                for parameter in parameters_of(function.node):
+                    _raise(self.given.parameters, (captured, parameter), Lifetime.KEPT)
 
     def writes(self, may_iterate: bool) -> Iterator[str]:
         """What this function writes that outlives a request, as sentences."""

@@ -220,9 +220,13 @@ class Door(HttpToolsProtocol):
         self._stream = StreamedAnswer(self.transport, call, start, self._extra, keep_alive=self._keep_alive)
 
     def stream(self, call: Call, chunks: Sequence[Buffer]) -> None:
-        if self._stream is not None and not self._stream.send(chunks):
+        if self._stream is None:
+            return
+        if not self._stream.send(chunks):
             self._cut()
             self.proxy.client_left(call)  # nothing more of it can be sent
+        elif self.flow.write_paused and call.slot is not None:
+            call.slot.pause_reading()  # `pause_writing` is not called again for what was full already
 
     def end_stream(self, call: Call, problem: Problem | None) -> None:
         if self._stream is None:

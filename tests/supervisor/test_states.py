@@ -6,31 +6,26 @@ STARTING, READY, BUSY, DRAINING, BACKOFF, FAILED = WorkerState
 
 
 @pytest.mark.parametrize(
-    ("workers", "draining", "reloading", "can_wait", "state"),
+    ("workers", "can_wait", "state"),
     [
-        ([READY], False, False, True, ServiceState.READY),
-        ([READY, BUSY], False, False, True, ServiceState.READY),
-        ([BUSY, STARTING], False, False, True, ServiceState.DEGRADED),
-        ([READY, BACKOFF], False, False, True, ServiceState.DEGRADED),
-        ([READY, FAILED], False, False, True, ServiceState.DEGRADED),
-        ([READY, DRAINING], False, False, True, ServiceState.DEGRADED),
-        ([STARTING, STARTING], False, False, True, ServiceState.STARTING),
-        ([BACKOFF], False, False, True, ServiceState.STARTING),
-        ([BACKOFF], False, False, False, ServiceState.FAILED),
-        ([FAILED, FAILED], False, False, False, ServiceState.FAILED),
-        ([FAILED, STARTING], False, False, True, ServiceState.STARTING),
-        ([READY], True, False, True, ServiceState.DRAINING),
-        ([FAILED], True, False, False, ServiceState.DRAINING),
-        ([READY], False, True, True, ServiceState.RELOADING),
-        ([READY], True, True, True, ServiceState.DRAINING),
-        ([FAILED], False, True, False, ServiceState.FAILED),
-        ([STARTING], False, True, True, ServiceState.RELOADING),
+        ([READY], True, ServiceState.READY),
+        ([READY, BUSY], True, ServiceState.READY),
+        ([BUSY, STARTING], True, ServiceState.DEGRADED),
+        ([READY, BACKOFF], True, ServiceState.DEGRADED),
+        ([READY, FAILED], True, ServiceState.DEGRADED),
+        ([READY, DRAINING], True, ServiceState.DEGRADED),
+        ([STARTING, STARTING], True, ServiceState.STARTING),
+        ([BACKOFF], True, ServiceState.STARTING),
+        ([BACKOFF], False, ServiceState.FAILED),
+        ([FAILED, FAILED], False, ServiceState.FAILED),
+        ([FAILED, STARTING], True, ServiceState.STARTING),
     ],
 )
-def test_state_of_the_whole(
-    workers: list[WorkerState], draining: bool, reloading: bool, can_wait: bool, state: ServiceState
-) -> None:
-    assert service_state(workers, draining=draining, reloading=reloading, can_wait=can_wait) is state
+def test_state_of_the_whole(workers: list[WorkerState], can_wait: bool, state: ServiceState) -> None:
+    reloading = state if state is ServiceState.FAILED else ServiceState.RELOADING
+    assert service_state(workers, draining=False, reloading=False, can_wait=can_wait) is state
+    assert service_state(workers, draining=False, reloading=True, can_wait=can_wait) is reloading
+    assert service_state(workers, draining=True, reloading=True, can_wait=can_wait) is ServiceState.DRAINING
 
 
 def test_moves() -> None:

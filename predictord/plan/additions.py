@@ -121,8 +121,14 @@ class Additions:
         found = next((one for one in self._old.classes if (one.path, one.name) == (owner.path, owner.name)), owner)
         if self._old.foreign_part(found) or found.node.decorator_list or not self._has_plain_bases(found):
             raise Refused(f"class {owner.name} has a base, metaclass or decorator that may watch its attributes")
-        if found.body.named("__slots__") or "__init_subclass__" in self._old.function_names:
+        if any(one.body.named("__slots__") or one.body.named("__init_subclass__") for one in self._family(found)):
             raise Refused(f"class {owner.name} was built with __slots__ or __init_subclass__")
+
+    def _family(self, found: Class) -> list[Class]:
+        source = self._old.sources[found.path]
+        bases = [source.dotted(base) or "" for base in found.node.bases]
+        own = [one for dotted in bases for one in self._old.classes_meant(found.path, dotted) if one is not found]
+        return [found, *(ancestor for one in own for ancestor in self._family(one))]
 
     def _has_plain_bases(self, found: Class) -> bool:
         code = self._new if found in self._new.classes else self._old

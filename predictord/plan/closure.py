@@ -176,7 +176,9 @@ def evaluated_parts(function: Definition, postpones_annotations: bool) -> list[a
     """Decorators, computed defaults and annotations: what runs when the function is defined."""
     arguments = function.node.args
     defaults = [*arguments.defaults, *arguments.kw_defaults]
-    parts = [*function.node.decorator_list, *(one for one in defaults if one is not None and not is_literal(one))]
+    # Applying a decorator is a call.
+    applied = [ast.Call(decorator, [], []) for decorator in function.node.decorator_list]
+    parts = [*applied, *(one for one in defaults if one is not None and not is_literal(one))]
     return parts if postpones_annotations else parts + annotations_of(function.node)
 
 

@@ -178,8 +178,11 @@ class _Scope:
         if tail(call.func) in _LEAVE_NOTHING or self._is_own(call):
             return False
         receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if receiver is not None and not self._is_module(receiver) and self._lifetimes.of(receiver) is Lifetime.KEPT:
-            return True
+        if receiver is not None and not self._is_module(receiver):
+            if self._lifetimes.of(receiver) is Lifetime.KEPT:
+                return True
+            if tail(call.func) in _MUTATORS:  # of a container that dies with the request
+                return False
         return self._lifetimes.arguments(call) is Lifetime.KEPT
 
     def _consumed(self, node: ast.AST) -> str | None:

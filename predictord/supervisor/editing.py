@@ -60,7 +60,8 @@ class Editing:
         """The `reload` verb: as `reload`, but waits and says how it went."""
         answer: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         fresh = bool(request.get("fresh"))
-        self.reloader.ask(Request("asked for by reload", self._take_numbered, forced=True, fresh=fresh, answer=answer))
+        why = "asked for by reload"
+        self.reloader.ask(Request(why, self._take_numbered, forced=True, fresh=fresh, answers=(answer,)))
         return (await answer).document()
 
     async def _watch(self) -> None:
@@ -113,20 +114,22 @@ class Editing:
         generation = self._fleet.generation
         if record.kind == FAILED or generation.number == self._serving:
             return
-        self._serving = generation.number
+        serving, self._serving = self._serving, generation.number
         if self._watcher is not None:
             self._watcher.follow(generation)
         if self._probation is not None:
             self._probation.end()
         self._probation = None
-        if self._fleet.previous is not None:
+        is_step_back = generation.number < serving  # what came to nothing is nothing to go back to
+        if self._fleet.previous is not None and not is_step_back:
             loop = asyncio.get_running_loop()
             self._probation = Probation(self._fleet.previous, self._dispatcher, loop.time)
 
     def _on_death(self, place: Place) -> None:
         """A serving worker died unasked: a generation on probation is taken back at the second time."""
         probation = self._probation
-        if probation is not None and probation.died():
+        # A newer wish, that may be the author's cure, is not to be overtaken.
+        if probation is not None and probation.died() and not self.reloader.is_busy:
             self._probation = None
             probation.end()
             number = self._fleet.generation.number

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -57,7 +58,7 @@ class Fleet:
         self.late_files: set[str] = set()
         """Paths of project files that only an import found."""
         self.on_death: Callable[[Place], None] | None = None
-        """Told of each worker that served and died unasked."""
+        """Told of each worker that served and died by its own doing."""
         self.proven = False
         """Whether a worker of this generation has ever been ready."""
         self.changed = asyncio.Event()
@@ -142,6 +143,8 @@ class Fleet:
         """`no_worker` when nobody will take a request that waits now; `None` when waiting makes sense."""
         hopeless = (WorkerState.FAILED, WorkerState.BACKOFF)
         for place in self.places:
+            if place.role is Role.LEAVING:
+                return None  # its candidate loads, or an older worker is to be loaded back
             if place.state not in hopeless or (place.state is WorkerState.BACKOFF and place.load_error is None):
                 return None
         error = self.load_error or LoadError("no worker is left")
@@ -173,7 +176,7 @@ class Fleet:
             took,
             extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
         )
-        if place.role is Role.SERVING:
+        if self._may_serve(place):
             self.proven = True
             self._learn_late_files(place)
             self._dispatcher.join(place)
@@ -183,7 +186,8 @@ class Fleet:
         """A worker answers a ping, maybe after a silence in which it got no requests."""
         if place.silent and place.state is WorkerState.READY:
             log.info("%s answers again", place.label, extra={"event": "worker_alive", "worker": place.id})
-            self._dispatcher.join(place)
+            if self._may_serve(place):
+                self._dispatcher.join(place)
         place.silent = False
         self._announce()
 
@@ -269,7 +273,7 @@ class Fleet:
         """Let a candidate serve in its place; from the first one on, no older version answers any more."""
         old = self.places[candidate.id]
         others = [place for place in self.places if place.id != candidate.id]
-        if self.generation is not generation:
+        if self.generation.number != generation.number:
             for place in others:
                 self._dispatcher.leave(place)
         self.places = sorted([*others, candidate], key=lambda place: place.id)
@@ -299,6 +303,16 @@ class Fleet:
         self.places = sorted([*(p for p in self.places if p.id != place.id), successor], key=lambda p: p.id)
         self._start(successor)
 
+    def restore(self, generation: Generation) -> None:
+        """Serve an older generation again, first by those of its workers that still live."""
+        self.generation = generation
+        for place in self.places:
+            self._dispatcher.leave(place)
+            is_able = place.state in (WorkerState.READY, WorkerState.BUSY) and not place.silent
+            if is_able and self._may_serve(place):
+                self._dispatcher.join(place)
+        self._announce()
+
     def start_over(self, generation: Generation) -> None:
         """Give up a generation that never served, and load this one in its stead."""
         old, self.places = self.places, []
@@ -322,6 +336,10 @@ class Fleet:
             self.previous = self.generation if self.proven else None
             self.generation = generation
 
+    def forget_imports(self) -> None:
+        """Let the next worker come from a new zygote, for installed packages that have changed."""
+        self._launcher.forget_imports()
+
     def hurry(self) -> None:
         """A save resets the back-off: workers that wait for their restart get it now."""
         for place in self.places:
@@ -337,6 +355,10 @@ class Fleet:
         await self._stop_place(place, "it was replaced (--drain-timeout)")
         self._forget_if_gone(place)
 
+    def _may_serve(self, place: Place) -> bool:
+        """Whether it is to take requests: where workers change in turn, those of the older version take none."""
+        return place.role is Role.SERVING and place.generation_number == self.generation.number
+
     def _forget_if_gone(self, place: Place) -> None:
         if place.process is None and place in self._others:
             self._others.remove(place)
@@ -348,7 +370,7 @@ class Fleet:
 
     def _decide_after_exit(self, place: Place, status: Exit, was_loading: bool, retired: bool) -> None:
         if place.role is Role.SERVING:
-            if not was_loading and not retired and self.on_death is not None:
+            if not was_loading and not retired and self.on_death is not None and not _was_murder(place, status):
                 self.on_death(place)
             self._tell_exit(place, status, was_loading, retired)
             self._plan_restart(place, was_loading, retired)
@@ -484,3 +506,8 @@ class Fleet:
         self.late_files |= late.keys()
         if late.keys() - self.generation.files.keys():
             self.generation = self.generation.with_files(late)
+
+
+def _was_murder(place: Place, status: Exit) -> bool:
+    """Whether somebody else killed it: neither its own code, nor we, nor the kernel for memory."""
+    return status.signal == signal.SIGKILL and not place.reason and not status.out_of_memory

@@ -114,6 +114,11 @@ class Launcher:
         """Kill what dead workers have left behind; waits for births under way, whose pids nobody knows yet."""
         await kill_orphans(lambda: None if self._births else self.guardian.children)
 
+    def forget_imports(self) -> None:
+        """Make the next worker from a new zygote."""
+        if self._warm_start is not None:
+            self._warm_start.forget()
+
     def close(self, limit_s: float) -> None:
         """End the helpers and all that is left; blocks for `limit_s` at most."""
         if self._warm_start is not None:

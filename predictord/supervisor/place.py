@@ -158,6 +158,11 @@ class Place:
         """Whether nothing at all is going on in it, `post_predict` included."""
         return not any(slot.busy and not slot.is_asking for slot in self.slots)
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether nothing is going on in it, and a slot is free to ask on: not even a ping is in hand there."""
+        return self.is_idle and bool(self.free_slots)
+
     def move(self, state: WorkerState) -> None:
         """Change the state; a move that the table does not have is a bug here."""
         if state not in MOVES[self._state]:
@@ -281,6 +286,8 @@ class Place:
             self._add_slots(descriptors)
         elif isinstance(message, LoadFailed):
             self.load_error = LoadError(message.detail, message.traceback, by_exception=True)
+            # Threads and pools that the predictor has started can keep the process from ending by itself.
+            self._loop.call_later(_END_LAG_S, self._end_broken, self.process, "it did not end after its load failed")
 
     def on_protocol_error(self, error: WorkerError) -> None:
         """The control socket carried something else than messages."""

@@ -26,7 +26,7 @@ class Probation:
 
     def died(self) -> bool:
         """A worker died while it served; True when that was once too often."""
-        if self._first_request_at is None or self._clock() > self._first_request_at + PROBATION_S:
+        if self._first_request_at is not None and self._clock() > self._first_request_at + PROBATION_S:
             return False
         self._deaths += 1
         return self._deaths >= MOST_DEATHS

@@ -54,14 +54,14 @@ class Request:
     """A wish to serve a generation; `take` reads it when its turn has come.
 
     `forced` replaces the workers even if nothing changed, and `fresh` gives them a new
-    zygote. `answer` gets the record.
+    zygote. Each of `answers` gets the record.
     """
 
     why: str
     take: Callable[[], Generation]
     forced: bool = False
     fresh: bool = False
-    answer: "asyncio.Future[Record] | None" = None
+    answers: "tuple[asyncio.Future[Record], ...]" = ()
 
 
 class Reloader:
@@ -77,6 +77,11 @@ class Reloader:
         self.last: Record | None = None
         self.on_done: Callable[[Record], None] | None = None
         self.is_reloading = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a reload goes on or is about to."""
+        return self.is_reloading or self._newest is not None
 
     def ask(self, request: Request) -> None:
         """Reload as soon as what goes on now is done, or at once in place of candidates that still load."""
@@ -117,17 +122,20 @@ class Reloader:
         except PredictordError as fault:
             traceback = fault.traceback if isinstance(fault, PredictorError) else ""
             kind, reason, error = FAILED, request.why, LoadError(str(fault), traceback)
+        self._fleet.hurry()  # now, and not before: what starts during a reload starts with the old code
         record = Record(kind, number, loop.time() - started, reason, _text(error))
         self._finish(record, error)
-        if request.answer is not None and not request.answer.done():
-            request.answer.set_result(record)
+        for answer in request.answers:
+            if not answer.done():
+                answer.set_result(record)
 
     async def _carry_out(self, new: Generation, request: Request) -> tuple[str, str, LoadError | None]:
         """Kind, reason and error of the reload; the error belongs to kind `failed` alone."""
+        if request.fresh:
+            self._fleet.forget_imports()
         if not self._fleet.proven:
             error = await self._turnover.begin_anew(new)
             return FAILED if error else Kind.REPLACE, request.why, error
-        self._fleet.hurry()
         planned = self._plan(new, request)
         if planned.kind is not Kind.REPLACE:
             veto = None
@@ -147,7 +155,12 @@ class Reloader:
         # Here, since the first save is early enough for an import that every start would pay for.
         from predictord.plan.plan import plan
 
-        planned = plan(self._fleet.generation, new)
+        try:
+            planned = plan(self._fleet.generation, new)
+        except Exception as error:
+            # Whatever code the planner can't read, a fresh worker shows what it is worth.
+            log.debug("no plan", exc_info=error)
+            planned = Plan(Kind.REPLACE, f"there is no plan for it ({type(error).__name__}: {error})")
         if planned.kind is Kind.SWAP and self._mode is not Mode.AUTO:
             return Plan(Kind.REPLACE, f"--reload-mode {self._mode} never changes code in place")
         return planned
@@ -181,7 +194,7 @@ def _inheriting(newer: Request | None, older: Request | None) -> Request | None:
         newer,
         forced=newer.forced or older.forced,
         fresh=newer.fresh or older.fresh,
-        answer=newer.answer or older.answer,
+        answers=newer.answers + older.answers,
     )
 
 

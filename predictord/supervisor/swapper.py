@@ -26,7 +26,7 @@ class Swapper:
 
     async def swap(self, planned: Plan, new: Generation) -> str | None:
         """Carry out the plan in every worker; returns why not, and then nothing has changed."""
-        # One in backoff loads the new generation when its time comes.
+        # One in backoff loads the new generation if its time comes after the swap.
         places = [place for place in self._fleet.places if place.state is not WorkerState.BACKOFF]
         if not places or any(place.state not in (WorkerState.READY, WorkerState.BUSY) for place in places):
             return "a worker is still loading"
@@ -37,13 +37,13 @@ class Swapper:
             if not await self._until_idle(places):
                 return f"requests in hand took longer than {IN_HAND_LIMIT_S:g} s"
             prepared = await self._ask_all(places, PrepareSwap(planned, new))
-            for answer in prepared:
-                if not isinstance(answer, Prepared):
-                    return "a worker did not answer"
-                if answer.veto is not None:
-                    return answer.veto
-            swapped = await self._ask_all(places, CommitSwap())
+            if (veto := _veto(prepared)) is not None:
+                return veto
+            if any(place.process is not None for place in self._fleet.places if place not in places):
+                return "a worker is loading the old code"
+            # Before the commit: whoever starts or dies from now on loads the new generation.
             self._fleet.adopt(new)
+            swapped = await self._ask_all(places, CommitSwap())
             for place, answer in zip(places, swapped, strict=True):
                 if isinstance(answer, Swapped):
                     place.adopt(new, answer.ready)
@@ -57,7 +57,7 @@ class Swapper:
     async def _until_idle(self, places: Sequence[Place]) -> bool:
         try:
             async with asyncio.timeout(IN_HAND_LIMIT_S):
-                await self._fleet.until(lambda: all(place.is_idle for place in places))
+                await self._fleet.until(lambda: all(place.can_be_asked or place.process is None for place in places))
         except TimeoutError:
             return False
         return True
@@ -72,3 +72,12 @@ class Swapper:
                 return await place.ask(message)
         except (TimeoutError, ConnectionError):
             return None
+
+
+def _veto(prepared: Sequence[ToSupervisor | None]) -> str | None:
+    for answer in prepared:
+        if not isinstance(answer, Prepared):
+            return "a worker did not answer"
+        if answer.veto is not None:
+            return answer.veto
+    return None

@@ -47,7 +47,7 @@ class Turnover:
         lack = "--reload-mode in-turn" if in_turn else shortage(await rooms(self._fleet.places))
         if lack is None:
             error = await self._side_by_side(new)
-            if error is None or "out of memory" not in error.detail:
+            if error is None or not _lacked_memory(error):
                 return error
             lack = f"the new worker ran out of memory beside the old one ({error.detail})"
         log.info("one worker after the other: %s", lack, extra={"event": "in_turn", "reason": lack})
@@ -56,7 +56,7 @@ class Turnover:
     async def _side_by_side(self, new: Generation) -> LoadError | None:
         candidates = [self._fleet.hire(place, new) for place in self._fleet.places]
         try:
-            error = await self._until(candidates, WorkerState.READY)
+            error = await self._until_ready(candidates)
         except BaseException:
             self._fleet.dismiss(candidates)
             raise
@@ -71,8 +71,9 @@ class Turnover:
         old_generation = self._fleet.generation
         done: list[Place] = []
         for place in list(self._fleet.places):
-            error = await self._take_turn(place, new, old_generation)
+            error = await self._take_turn(place, new, old_generation, may_be_superseded=not done)
             if error is not None:
+                self._fleet.restore(old_generation)
                 for changed in done:
                     await self._fleet.empty(changed, self._drain_timeout_s)
                     self._fleet.refill(changed, old_generation)
@@ -80,11 +81,13 @@ class Turnover:
             done.append(self._fleet.places[place.id])
         return None
 
-    async def _take_turn(self, place: Place, new: Generation, old: Generation) -> LoadError | None:
+    async def _take_turn(
+        self, place: Place, new: Generation, old: Generation, *, may_be_superseded: bool
+    ) -> LoadError | None:
         """Check the code beside the old worker, then drain, stop and load; requests wait in the queue meanwhile."""
         candidate = self._fleet.hire(place, new, hold=True)
         try:
-            error = await self._until_checked(candidate)
+            error = await self._until_checked(candidate, may_be_superseded=may_be_superseded)
         except BaseException:
             self._fleet.dismiss([candidate])
             raise
@@ -94,7 +97,7 @@ class Turnover:
         # From here on nothing supersedes: the device is in between.
         await self._fleet.empty(place, self._drain_timeout_s)
         candidate.go_on()
-        error = await self._until([candidate], WorkerState.READY, may_be_superseded=False)
+        error = await self._until_ready([candidate], may_be_superseded=False)
         if error is not None:
             self._fleet.dismiss([candidate])
             self._fleet.refill(place, old)
@@ -102,21 +105,19 @@ class Turnover:
         self._fleet.promote_one(candidate, new)
         return None
 
-    async def _until_checked(self, candidate: Place) -> LoadError | None:
+    async def _until_checked(self, candidate: Place, *, may_be_superseded: bool) -> LoadError | None:
         while not candidate.is_checked:
-            if candidate.load_error is not None:
-                return candidate.load_error
-            await self._something()
+            if (error := _failure(candidate)) is not None:
+                return error
+            await self._something(may_be_superseded=may_be_superseded)
         return None
 
-    async def _until(
-        self, candidates: list[Place], state: WorkerState, *, may_be_superseded: bool = True
-    ) -> LoadError | None:
+    async def _until_ready(self, candidates: list[Place], *, may_be_superseded: bool = True) -> LoadError | None:
         while True:
             for candidate in candidates:
-                if candidate.load_error is not None and candidate.process is None:
-                    return candidate.load_error
-            if all(candidate.state is state for candidate in candidates):
+                if (error := _failure(candidate)) is not None:
+                    return error
+            if all(candidate.state is WorkerState.READY for candidate in candidates):
                 return None
             await self._something(may_be_superseded=may_be_superseded)
 
@@ -133,3 +134,15 @@ class Turnover:
                 wait.cancel()
         if may_be_superseded and self.superseded.is_set():
             raise Superseded
+
+
+def _failure(candidate: Place) -> LoadError | None:
+    """Why a candidate will never serve, once its process is gone; `None` while it may."""
+    if candidate.process is not None or candidate.state is not WorkerState.BACKOFF:
+        return None
+    return candidate.load_error or LoadError(f"{candidate.label} died before it served")
+
+
+def _lacked_memory(error: LoadError) -> bool:
+    text = error.detail.casefold()
+    return "out of memory" in text or "memoryerror" in text

@@ -44,6 +44,11 @@ class WarmStart:
         suitable = [one for one in (self._current, self._before) if one is not None and one.recipe.suits(recipe)]
         return next((one for one in suitable if one.is_ready), suitable[0] if suitable else None)
 
+    def forget(self) -> None:
+        """End the zygotes; the next worker gets a new one."""
+        self._recipe = None
+        self._drop()
+
     def close(self) -> None:
         """End the zygotes, for good."""
         self._closed = True

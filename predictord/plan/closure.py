@@ -53,7 +53,7 @@ class LoadClosure:
     def reason(self, function: Definition) -> str | None:
         """Why load code depends on a function, or `None` if it does not."""
         name = function.node.name
-        if name in self.mentions:
+        if name in self.mentions and function.key not in self.joined:
             return f"{name} is named in {self.mentions[name]}"
         return self.joined.get(function.key)
 
@@ -140,7 +140,7 @@ class _Reader:
     def _join_dunders(self, found: Class) -> None:
         for method in self._code.methods(found):
             if _is_dunder(method.node.name):
-                self._join(method, f"{method.name}() may run for an object made while loading")
+                self._join(method, f"{method.name}() may run while loading, which makes or looks at {found.name}")
 
     def _follow_escapes(self) -> bool:
         """Take in all methods of the classes whose objects other people's code gets; says whether that is news."""

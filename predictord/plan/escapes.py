@@ -16,6 +16,11 @@ _KEEPS_NOTHING = {
 }  # fmt: skip
 
 
+_HANDING_ON = (
+    ast.stmt, ast.Call, ast.NamedExpr, ast.comprehension, ast.withitem,
+)  # fmt: skip
+
+
 def escape(code: Code, nodes: Iterable[ast.AST], class_names: set[str]) -> str | None:
     """The call or assignment that hands out an object of these classes, or `self`; `None` if there is none."""
     return _Holders(code, list(nodes), class_names).escape()
@@ -24,7 +29,7 @@ def escape(code: Code, nodes: Iterable[ast.AST], class_names: set[str]) -> str |
 class _Holders:
     def __init__(self, code: Code, nodes: list[ast.AST], class_names: set[str]) -> None:
         self._code = code
-        self._nodes = [child for node in nodes for child in ast.walk(node)]
+        self._nodes = [child for node in nodes for child in ast.walk(node) if isinstance(child, _HANDING_ON)]
         self._names = {"self", "cls", *class_names}
         while (size := len(self._names)) is not None:
             for node in self._nodes:

@@ -171,7 +171,7 @@ class _Scope:
             return tail(call.func) in _MUTATORS and self._lifetimes.arguments(call) is Lifetime.KEPT
         if self._lifetimes.of(receiver) is not Lifetime.KEPT or self._is_own(call):
             return False
-        return tail(call.func) in _MUTATORS or any(_callables_given(self.code, call))
+        return tail(call.func) in _MUTATORS or _gives_code(self.code, call)
 
     def _acts_on_kept(self, call: ast.Call) -> bool:
         """Whether a call whose result nobody uses is given, or made on, something that outlives the request."""
@@ -219,11 +219,13 @@ def _captured(code: Code, node: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def _callables_given(code: Code, call: ast.Call) -> Iterator[ast.AST]:
-    for value in [*call.args, *(keyword.value for keyword in call.keywords)]:
-        for child in ast.walk(value):
-            if isinstance(child, ast.Lambda) or any(_captured(code, child)):
-                yield child
+def _gives_code(code: Code, call: ast.Call) -> bool:
+    """Whether a call is given a project function or a lambda to keep, or to call with what it likes."""
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return any(
+        any(_captured(code, value)) or any(isinstance(child, ast.Lambda) for child in ast.walk(value))
+        for value in values
+    )
 
 
 def _makes_iterators(closure: LoadClosure) -> bool:

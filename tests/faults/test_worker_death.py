@@ -417,6 +417,7 @@ def limited_group(root: str, limit: str) -> Path | None:
 
 def test_out_of_memory_is_named_and_not_for_long(small_memory: Path) -> None:
     with Daemon(ACTOR, "--workers-per-device", "2") as daemon:
+        wait_whole(daemon)
         pids = daemon.worker_pids()
         for pid in pids:
             small_memory.write_text(str(pid))

@@ -162,11 +162,13 @@ class Answers(msgspec.Struct, array_like=True, tag=True, gc=False):
     """One answer for each request of a `Predict`, in order, in one frame.
 
     `busy` says that the slot is not free yet (`post_predict`, a background task): `Free`
-    follows. `unfit` says that the process cannot go on (a sticky CUDA error).
+    follows. `unfit` says that the process cannot go on (a sticky CUDA error). `number`
+    counts the socket's `Predict`s from 1, so that a stray answer is never another request's.
     """
 
     answers: list[AnswerHead]
     predict_ms: float
+    number: int
     busy: bool = False
     unfit: bool = False
 
@@ -174,12 +176,13 @@ class Answers(msgspec.Struct, array_like=True, tag=True, gc=False):
 class StreamStart(msgspec.Struct, array_like=True, tag=True):
     """The head of a streamed answer; `StreamChunk` frames and one `StreamEnd` follow.
 
-    `length` is the body's length in bytes where it is known (a file).
+    `length` is the body's length in bytes where it is known (a file); `number` as in `Answers`.
     """
 
     status: int
     header_block: bytes
     predict_ms: float
+    number: int
     length: int | None = None
 
 

@@ -75,6 +75,7 @@ class Slot:
         self._reader = FrameReader()
         self._writer = FrameWriter(loop, sock)
         self._paused = False
+        self._exchanges = 0
         self._on_reply: Callable[[ToSupervisor], object] | None = None
         self._cancel_sent = False
         self._predict_sent = False
@@ -94,6 +95,7 @@ class Slot:
     def hand(self, calls: list[Call], now: float, timeout_s: float) -> None:
         """Give the worker these calls as one frame; from here on they are never run again."""
         self.calls = calls
+        self._exchanges += 1
         self.busy = True
         self._cancel_sent = False
         self.timeout_s = timeout_s
@@ -189,8 +191,7 @@ class Slot:
             self._finish(End.TAKEN if self._cancel_sent and self._predict_sent else End.UNREAD)
             return
         except WorkerError as error:
-            self._finish(End.TAKEN)
-            self._owner.slot_broken(self, str(error))
+            self._break(str(error))
             return
         if frames is None:
             only_cancel = self._cancel_sent and self._predict_sent
@@ -214,6 +215,8 @@ class Slot:
         self._on_pieces(pieces)
 
     def _on_frame(self, message: object, body: Buffer) -> None:
+        if self.end is not None:
+            return  # what follows a broken rule counts for nothing
         kind = type(message)
         if kind is Answers:
             self._on_answers(message, body)  # type: ignore[arg-type]
@@ -230,15 +233,18 @@ class Slot:
             self._free()
             on_reply(message)  # type: ignore[arg-type]
         else:
-            self._owner.slot_broken(self, f"sent {kind.__name__} out of turn")
+            self._break(f"sent {kind.__name__} out of turn")
 
     def _on_answers(self, message: Answers, body: Buffer) -> None:
         calls = self.calls
         if not calls or len(calls) != len(message.answers) or calls[0].stage is not Stage.HANDED:
-            self._owner.slot_broken(self, f"sent {len(message.answers)} answers to {len(calls)} requests")
+            self._break(f"sent {len(message.answers)} answers to {len(calls)} requests")
+            return
+        if message.number != self._exchanges:
+            self._break(f"answered request {message.number} instead of {self._exchanges}")
             return
         if not _is_sound(message, len(body)):
-            self._owner.slot_broken(self, "sent an answer that can't be one")
+            self._break("sent an answer that can't be one")
             return
         self.calls = []
         if len(calls) == 1:
@@ -264,7 +270,10 @@ class Slot:
 
     def _on_stream_start(self, message: StreamStart) -> None:
         if len(self.calls) != 1 or not 200 <= message.status < 600 or self.calls[0].stage is not Stage.HANDED:
-            self._owner.slot_broken(self, "sent a stream out of turn")
+            self._break("sent a stream out of turn")
+            return
+        if message.number != self._exchanges:
+            self._break(f"answered request {message.number} instead of {self._exchanges}")
             return
         call = self.calls[0]
         call.stage = Stage.STREAMING
@@ -279,7 +288,7 @@ class Slot:
         if not pieces:
             return
         if not self.calls or self.calls[0].stage is not Stage.STREAMING:
-            self._owner.slot_broken(self, "sent a piece of a stream out of turn")
+            self._break("sent a piece of a stream out of turn")
             return
         self._extend_deadline()
         call = self.calls[0]
@@ -288,7 +297,7 @@ class Slot:
 
     def _on_stream_end(self, message: StreamEnd) -> None:
         if not self.calls or self.calls[0].stage is not Stage.STREAMING:
-            self._owner.slot_broken(self, "ended a stream out of turn")
+            self._break("ended a stream out of turn")
             return
         call = self.calls[0]
         self.calls = []
@@ -316,6 +325,11 @@ class Slot:
     def _extend_deadline(self) -> None:
         if self.timeout_s and not self._paused:
             self.deadline = self._loop.time() + self.timeout_s
+
+    def _break(self, reason: str) -> None:
+        """The worker has broken the rules: nothing more is read from it."""
+        self._finish(End.TAKEN)
+        self._owner.slot_broken(self, reason)
 
     def _finish(self, end: End) -> None:
         self._stop_watching()

@@ -5,6 +5,7 @@ from typing import Any
 
 from predictord.wire import RequestHead, StreamChunk, StreamEnd, StreamStart, ToSupervisor
 from predictord.worker.channel import Buffer
+from predictord.worker.exchange import Exchange
 from predictord.worker.predictor import scope_of
 from predictord.worker.response import check_status, render_headers
 
@@ -16,7 +17,7 @@ class ClientLeft(OSError):
 
 
 async def run_response(
-    response: Any, head: RequestHead, send: Send, cancelled: Callable[[], bool], elapsed_ms: Callable[[], float]
+    response: Any, head: RequestHead, send: Send, cancelled: Callable[[], bool], exchange: Exchange
 ) -> bool:
     """Run the response's ASGI call, background task included; True if its last chunk was sent.
 
@@ -35,7 +36,8 @@ async def run_response(
             started = True
             check_status(message["status"])
             headers = list(message.get("headers", []))
-            start = StreamStart(message["status"], render_headers(headers), elapsed_ms(), _length(headers))
+            block, length = render_headers(headers), _length(headers)
+            start = StreamStart(message["status"], block, exchange.elapsed_ms(), exchange.number, length)
             await send(start, b"")
         elif message["type"] == "http.response.body" and not ended:
             if message.get("body"):

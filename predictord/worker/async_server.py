@@ -46,6 +46,7 @@ class AsyncServer:
         self._channel = channel
         self._swapping = swapping
         self._batching = predictor.contract.max_batch_size > 1
+        self._exchanges = 0
         self._begun = False
         """Whether a stream has begun in this exchange."""
 
@@ -56,6 +57,7 @@ class AsyncServer:
             while True:
                 message, body = await channel.receive()
                 if isinstance(message, Predict):
+                    self._exchanges += 1
                     await self._exchange(message, body)
                 elif isinstance(message, Ping):
                     await channel.send(Pong())
@@ -66,7 +68,7 @@ class AsyncServer:
 
     async def _exchange(self, message: Predict, body: Buffer) -> None:
         """One request or batch; a `Cancel` ends it with an answer nobody reads, which frees the slot."""
-        channel, exchange = self._channel, Exchange()
+        channel, exchange = self._channel, Exchange(self._exchanges)
         self._begun = False
         channel.in_hand = task = asyncio.current_task()
         try:
@@ -180,7 +182,7 @@ class AsyncServer:
         ended, end = False, StreamEnd(busy=True)
         outcome = of_problem(sent_nothing())
         try:
-            ended = await run_response(response, head, send, lambda: self._channel.was_cancelled, exchange.elapsed_ms)
+            ended = await run_response(response, head, send, lambda: self._channel.was_cancelled, exchange)
         except BaseException as error:
             _raise_if_ours(error)
             outcome = failure(error)

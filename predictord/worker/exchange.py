@@ -37,9 +37,10 @@ def classify(returned: Any) -> Returned:
 
 
 class Exchange:
-    """The clock of one exchange, and the frames that it is answered with."""
+    """The clock of one exchange, and the frames that it is answered with; `number` is the socket's count of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self._started = perf_counter()
 
     def elapsed_ms(self) -> float:
@@ -49,13 +50,13 @@ class Exchange:
     def answer(self, outcomes: list[Outcome], *, busy: bool = False) -> list[Buffer]:
         """The frame with one answer for each request; `busy` when the slot is not free yet."""
         unfit = any(outcome.unfit for outcome in outcomes)
-        message = Answers([outcome.head for outcome in outcomes], self.elapsed_ms(), busy, unfit)
+        message = Answers([outcome.head for outcome in outcomes], self.elapsed_ms(), self.number, busy, unfit)
         bodies: list[Buffer] = [outcome.body for outcome in outcomes if outcome.head.body_bytes]
         return [frame_head(message, sum(map(len, bodies))), *bodies]
 
     def stream_start(self, form: StreamFormat, piece: bytes) -> list[Buffer]:
         """The head of a stream and its first piece, which go out together."""
-        start = StreamStart(200, form.header_block, self.elapsed_ms())
+        start = StreamStart(200, form.header_block, self.elapsed_ms(), self.number)
         return [frame_head(start), frame_head(StreamChunk(), len(piece)), piece]
 
 

@@ -41,6 +41,7 @@ class SyncServer:
         self._channel = channel
         self._swapping = swapping
         self._batching = predictor.contract.max_batch_size > 1
+        self._exchanges = 0
         self._runner: asyncio.Runner | None = None
 
     def run(self) -> None:
@@ -50,6 +51,7 @@ class SyncServer:
             while True:
                 message, body = channel.receive()
                 if isinstance(message, Predict):
+                    self._exchanges += 1
                     if self._batching:
                         self._serve_batch(message, body)
                     else:
@@ -63,7 +65,7 @@ class SyncServer:
             return
 
     def _serve(self, head: RequestHead, body: Buffer) -> None:
-        exchange = Exchange()
+        exchange = Exchange(self._exchanges)
         try:
             filled = self._predictor.fill(head, body)
             returned = self._predictor.predict(**self._predictor.predict_arguments(filled))
@@ -86,7 +88,7 @@ class SyncServer:
             self._finish(filled, None)
 
     def _serve_batch(self, message: Predict, body: Buffer) -> None:
-        exchange = Exchange()
+        exchange = Exchange(self._exchanges)
         batch = Batch(self._predictor, message, body)
         returned, called = None, False
         try:
@@ -147,7 +149,7 @@ class SyncServer:
         ended, end = False, StreamEnd(busy=True)
         outcome = of_problem(sent_nothing())
         try:
-            ended = self._loop().run(run_response(response, head, send, client_left, exchange.elapsed_ms))
+            ended = self._loop().run(run_response(response, head, send, client_left, exchange))
         except (ChannelClosed, Stopping):
             raise
         except BaseException as error:

@@ -62,7 +62,7 @@ def not_a_message():
 def answers(*bodies):
     from predictord.wire import AnswerHead, Answers, frame_head
     heads = [AnswerHead(200, b"content-type: application/json\\r\\n", len(body)) for body in bodies]
-    return frame_head(Answers(heads, 1.0), sum(map(len, bodies))) + b"".join(bodies)
+    return frame_head(Answers(heads, 1.0, 0), sum(map(len, bodies))) + b"".join(bodies)
 
 def two_in_one():
     channel()._socket.sendall(answers(b'{"id":"one"}', b'{"id":"two"}'))

@@ -1,8 +1,5 @@
 """What only a real card can show. Marked `gpu`; skipped, and said so, where there is none."""
 
-import os
-import signal
-
 import pytest
 
 from predictord.supervisor.nvml import NvmlReport, Outcome, probe
@@ -11,7 +8,6 @@ from tests.daemon import Daemon, eventually
 MIB = 1 << 20
 
 PREDICTOR = """
-import os
 import torch
 
 class PythonPredictor:
@@ -70,5 +66,5 @@ def test_memory_is_free_after_kill_9(report: NvmlReport) -> None:
     with Daemon(PREDICTOR, "--devices", "0") as daemon:
         daemon.predict("go")
         assert used_bytes(uuid) > before + 200 * MIB
-        os.kill(daemon.pid, signal.SIGKILL)
+        daemon.kill()
         eventually(lambda: used_bytes(uuid) <= before + 16 * MIB, deadline_s=5)

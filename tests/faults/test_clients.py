@@ -258,25 +258,26 @@ def test_a_stream_goes_on_when_its_reader_does(sync: Daemon) -> None:
 
 
 def test_whoever_does_not_read_an_answer_holds_no_worker(sync: Daemon) -> None:
+    sync.ledger.clear()
     readers = [slow_reader(sync, f"bytes={8 << 20}") for _ in range(CAPACITY + 1)]
-    wait_whole(sync)
+    eventually(lambda: len(sync.ledger.lines()) == CAPACITY + 1)
     assert_capacity(sync)
     for reader in readers:
         reader.socket.close()
 
 
 def test_whoever_reads_no_answers_gets_no_more_of_them(sync: Daemon) -> None:
+    size = 12 << 20  # more than the kernel holds for both ends
     sync.ledger.clear()
-    connection = slow_reader(sync, f"bytes={8 << 20}")
-    eventually(sync.ledger.lines)
-    for _ in range(5):
+    with sent(sync, "first", f"bytes={size}") as connection:
+        eventually(sync.ledger.lines)
         wait_whole(sync)
-        connection.send(ask(uuid4().hex, f"bytes={8 << 20}"))
-        exchange(sync.port, ask("witness"))  # by its answer, the request before it would have been read too
-    wait_whole(sync)
-    assert len([line for line in sync.ledger.lines() if not line.startswith("witness")]) == 1
-    assert connection.socket.recv(15) == b"HTTP/1.1 200 OK"
-    connection.socket.close()
+        connection.send(ask("second"))
+        for _ in range(3):  # by their answers, the second would have been read too
+            assert exchange(sync.port, ask("witness")).status == 200
+        assert sync.ledger.ids()["second"] == 0
+        assert len(connection.answer().body) == size
+        assert connection.answer().body == b"second"
 
 
 # --- C6
@@ -356,6 +357,18 @@ def test_of_pipelined_requests_the_first_is_answered(sync: Daemon, together: boo
     answer = first_answer_alone(sync, [b"".join(asked)] if together else asked)
     assert (answer.status, answer.body.decode()) == (200, f"pipe-{together}-0")
     assert not [line for line in sync.ledger.lines() if line.startswith(f"pipe-{together}") and "-0 " not in line]
+
+
+def test_what_is_sent_behind_a_request_costs_it_no_byte_of_its_answer(sync: Daemon) -> None:
+    size = 8 << 20
+    with sent(sync, "long", f"bytes={size}&seconds=0.3") as connection:
+        for _ in range(3):
+            time.sleep(0.05)  # each comes by itself, so that some are unread when the answer ends
+            connection.send(ask("behind") * 2000)
+        time.sleep(0.5)
+        assert len(connection.answer().body) == size
+        assert connection.read_to_end() == b""
+    assert sync.ledger.ids()["behind"] == 0
 
 
 def test_a_body_that_comes_after_the_answer_is_no_request(sync: Daemon) -> None:

@@ -140,7 +140,7 @@ class Reloader:
         if planned.kind is not Kind.REPLACE:
             veto = None
             if planned.kind is Kind.SWAP or planned.relocates:
-                veto = await self._swapper.swap(planned, new)
+                veto = await self._swap(planned, new)
             if veto is None:
                 return planned.kind, planned.reason, None
             if planned.kind is Kind.NONE:
@@ -148,6 +148,11 @@ class Reloader:
             planned = Plan(Kind.REPLACE, veto)
         error = await self._turnover.replace(new, in_turn=self._mode is Mode.IN_TURN)
         return FAILED if error else Kind.REPLACE, planned.reason, error
+
+    async def _swap(self, planned: Plan, new: Generation) -> str | None:
+        if self._mode is not Mode.AUTO:
+            return f"--reload-mode {self._mode}"  # its workers can't
+        return await self._swapper.swap(planned, new)
 
     def _plan(self, new: Generation, request: Request) -> Plan:
         if request.forced:

@@ -1,4 +1,5 @@
 """Predictors and edits made at random, full of the ways in which load code can depend on a function."""
+# ruff: noqa: E501 (a table of one-line snippets)
 
 import random
 import re
@@ -26,6 +27,12 @@ INIT: list[str] = [
     "match Point():\n            case Point(x=0): self.x = 0\n            case _: self.x = {k}", "self.x = Child({k}).area()",
     "self.x = [self.{m}(i) for i in range({k})]", "self.x = decorated({k})", "self.x = type(self).m0(self, {k})",
 ]  # fmt: skip
+HIDDEN: list[str] = [
+    "self.x = caselib.by_data()", "self.x = caselib.hooked(self)", "self.x = caselib.hooked(make({k}))",
+    "b = Box({k})\n        self.x = caselib.hooked(b)", "self.x = len(Box({k}))", "self.x = Box({k})({k})", "self.x = len(self)",
+    "self.x = getattr(self, 'm' + '{d}')({k})", "self.x = eval('self.' + 'm{d}')({k})", "self.x = self.m0({k})",
+]  # fmt: skip
+"""The ways of INIT that the source shows least."""
 PREDICT: list[str] = [
     "self.{m}(p)", "self.{m}(p)", "{f}(p)", "{f}(p)", "helper.{h}(p)", "A", "B", "self.T", "self.f(p)", "self.box.area()",
     "Box(p).area()", "len(Box(p))", "Box(p)(p)", "self.p", "self.kind(p)", "self.fixed(p)", "memo(p)", "memo2(p)", "decorated(p)",
@@ -255,8 +262,8 @@ def make_case(seed: int) -> tuple[Generation, Generation, str, str]:
     random = Random(seed)
     old = {"predictor.py": _body(random), "helper.py": _filled(HELPER, random)}
     new, names = dict(old), []
-    for _ in range(random.choice((1, 1, 1, 2, 3))):
-        edit = random.choice(EDITS)
+    for _ in range(random.choice((1, 1, 1, 1, 2, 3))):
+        edit = change_a_number if random.random() < 0.4 else random.choice(EDITS)
         file = random.choice(("predictor.py",) * 5 + ("helper.py",))
         new[file] = edit(new[file], random)
         names.append(edit.__name__)
@@ -286,8 +293,11 @@ class _Blanks(dict[str, str]):
 
 def _body(random: Random) -> str:
     rarely: Callable[[str, str], str] = lambda text, other: text if random.random() < 0.12 else other  # noqa: E731
-    init = "\n        ".join(_filled(one, random) for one in random.sample(INIT, random.choice((0, 1, 1, 2, 3))))
-    predict = [_answer(_filled(one, random)) for one in random.sample(PREDICT, random.randint(2, 6))]
+    init = "\n        ".join(_filled(one, random) for one in random.sample(INIT, random.choice((0, 1, 1, 1, 2))))
+    if random.random() < 0.4:
+        init = _filled(random.choice(HIDDEN), random)
+    stored = ["self.x", *random.sample(("self.f(p)", "self.c()", "next(self.g)", "self.box.area()"), 1)]
+    predict = [_answer(_filled(one, random)) for one in [*stored, *random.sample(PREDICT, random.randint(0, 4))]]
     return _filled(
         BODY, random, f="f2",
         star=rarely(", S\nfrom helper import *", ""), future=rarely("", ""), const=random.choice(("@K@", "A", "B")),
@@ -309,13 +319,20 @@ def _answer(expression: str) -> str:
 
 
 def change_a_number(text: str, random: Random) -> str:
-    """Anywhere, or where the predictor's own methods lead."""
+    """Anywhere, or where `__init__` leads, or in what is called without being named."""
     found = [*re.finditer(r"\b\d\b", text)]
+    blocks = [*re.finditer(r"def (\w+).*?(?=\n\n)", text, re.DOTALL)]
     start = text.find("def __init__(self, config)")
-    used = set(re.findall(r"\b[a-zA-Z]\w*", text[start : text.find("def m0(")] + text[text.find("def predict(") :]))
-    blocks = [*re.finditer(r"(?:def|class) (\w+).*?(?=\n\n)", text, re.DOTALL)]
-    near = [one for block in blocks if block[1] in used for one in found if block.start() < one.start() < block.end()]
-    one = random.choice(near if near and random.random() < 0.7 else found)
+    names = set(re.findall(r"[a-zA-Z]\w*", text[start : text.find("def m0(")]))
+    for _ in range(2):
+        names |= {name for block in blocks if block[1] in names for name in re.findall(r"[a-zA-Z]\w*", block[0])}
+    hot = random.choice(
+        (names, names, {"on_event", "__len__", "__call__", "__getitem__", "p", "f0", "f1", "f2", "m2"}, None)
+    )
+    near = [
+        one for block in blocks if hot and block[1] in hot for one in found if block.start() < one.start() < block.end()
+    ]
+    one = random.choice(near or found)
     return text[: one.start()] + str(random.randint(1, 9)) + text[one.end() :]
 
 

@@ -244,9 +244,7 @@ class Door(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread_bytes = _UNKNOWN
-        if self._phase is Phase.IDLE:
-            self.flow.pause_reading()  # whoever takes no answers gets no more of them
-        elif self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
+        if self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
             self._call.slot.pause_reading()
 
     def resume_writing(self) -> None:
@@ -438,7 +436,7 @@ class Door(HttpToolsProtocol):
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
         if self.flow.write_paused:
-            self.flow.pause_reading()
+            self.flow.pause_reading()  # whoever takes no answers gets no more of them
 
     def _linger(self) -> None:
         """Drop what still comes for a moment: to close with bytes unread resets the connection, the answer with it."""

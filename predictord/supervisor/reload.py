@@ -151,7 +151,7 @@ class Reloader:
 
     async def _swap(self, planned: Plan, new: Generation) -> str | None:
         if self._mode is not Mode.AUTO:
-            return f"--reload-mode {self._mode}"  # its workers can't
+            return f"--reload-mode {self._mode} never changes code in place"
         return await self._swapper.swap(planned, new)
 
     def _plan(self, new: Generation, request: Request) -> Plan:
@@ -161,14 +161,11 @@ class Reloader:
         from predictord.plan.plan import plan
 
         try:
-            planned = plan(self._fleet.generation, new)
+            return plan(self._fleet.generation, new)
         except Exception as error:
             # Whatever code the planner can't read, a fresh worker shows what it is worth.
             log.debug("no plan", exc_info=error)
-            planned = Plan(Kind.REPLACE, f"there is no plan for it ({type(error).__name__}: {error})")
-        if planned.kind is Kind.SWAP and self._mode is not Mode.AUTO:
-            return Plan(Kind.REPLACE, f"--reload-mode {self._mode} never changes code in place")
-        return planned
+            return Plan(Kind.REPLACE, f"there is no plan for it ({type(error).__name__}: {error})")
 
     def _finish(self, record: Record, error: LoadError | None) -> None:
         self.last = record

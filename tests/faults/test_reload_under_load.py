@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import Daemon, eventually
+from tests.daemon import Daemon, eventually, in_background
 from tests.faults.recovery import wait_whole
 from tests.faults.saves import answers_of, assert_no_way_back, last_number, save, source, version, wait_reload
 from tests.faults.traffic import Traffic
@@ -19,6 +19,8 @@ from tests.faults.traffic import Traffic
 SAVES = int(os.environ.get("RELOAD_SAVES", "12"))
 BROKEN_S = float(os.environ.get("RELOAD_BROKEN_S", "8"))
 CLIENTS = 16
+WORK = "time.sleep(0.01)"
+"""In `predict`, so that requests wait in the queue all the time."""
 BROKEN = "class PythonPredictor:\n    def predict(self:\n"
 
 
@@ -40,17 +42,22 @@ class Saving:
     def swap(self) -> str:
         """The next version, that differs in `predict` only."""
         self.version += 1
-        return source(self.version, load=self._load)
+        return source(self.version, load=self._load, request=WORK)
 
     def replace(self) -> str:
         """The next version, that differs in `__init__` too."""
         self.version += 1
         self._load = f"self.made_by = {self.version}"
-        return source(self.version, load=self._load)
+        return source(self.version, load=self._load, request=WORK)
 
     def settle(self) -> None:
         """The newest version answers."""
         eventually(lambda: version(self._daemon) == self.version, 20)
+
+
+def wait_able(daemon: Daemon) -> None:
+    """Every worker has loaded, whatever it does."""
+    eventually(lambda: {one["state"] for one in daemon.status()["workers"]} <= {"ready", "busy"})
 
 
 def test_nobody_notices_saves(daemon: Daemon) -> None:
@@ -98,12 +105,29 @@ def test_only_the_request_of_a_killed_worker_fails(daemon: Daemon) -> None:
             wait_reload(daemon, before)
             if text is not BROKEN:
                 saving.settle()
-            wait_whole(daemon)
+            wait_able(daemon)
     assert traffic.errors == []
     lost = [one for one in traffic.answers if one.status != 200]
     assert {one.document["code"] for one in lost} <= {"worker_died"}
     assert len(lost) <= kills
     assert_no_way_back(traffic)
+
+
+def test_a_worker_that_starts_while_code_is_swapped_serves_the_new_code(daemon: Daemon) -> None:
+    hold = "if payload == 'hold': record('held'); time.sleep(1)"
+    number = version(daemon)
+    save(daemon, source(number + 1, load="self.holds = True", request=hold))
+    wait_whole(daemon)
+    with in_background(lambda: daemon.predict("hold")):
+        eventually(lambda: "held" in daemon.ledger.lines())
+        (idle,) = [worker["pid"] for worker in daemon.status()["workers"] if worker["state"] == "ready"]
+        before = last_number(daemon)
+        daemon.write(source(number + 2, load="self.holds = True", request=hold))
+        os.kill(idle, signal.SIGKILL)
+        wait_reload(daemon, before)
+    status = wait_whole(daemon)
+    assert {worker["generation"] for worker in status["workers"]} == {status["generation"]}
+    assert {version(daemon) for _ in range(10)} == {number + 2}
 
 
 def test_a_worker_killed_over_a_broken_file_comes_back_with_the_last_good_code(daemon: Daemon) -> None:
@@ -116,7 +140,7 @@ def test_a_worker_killed_over_a_broken_file_comes_back_with_the_last_good_code(d
         pids = daemon.worker_pids()
         os.kill(pids[0], signal.SIGKILL)
         eventually(lambda: pids[0] not in daemon.worker_pids())
-        wait_whole(daemon)
+        wait_able(daemon)
         time.sleep(BROKEN_S / 2)
         status = daemon.status()
     lost = [one.document["code"] for one in traffic.answers if one.status != 200]

@@ -51,13 +51,16 @@ class Code:
         self.sources: dict[str, Source] = {path: read_items(source) for path, source in files.items()}
         self.functions: list[Definition] = []
         self.classes: list[Class] = []
+        self._by_name: dict[str, list[Definition]] = {}
         for path, source in self.sources.items():
             self._collect(path, source.body, None)
         self._collect_names()
 
     def _collect_names(self) -> None:
-        self.class_names = {found.node.name for found in self.classes}
-        self.function_names = {found.node.name for found in self.functions}
+        self.class_names = {one.node.name for one in self.classes}
+        for found in self.functions:
+            self._by_name.setdefault(found.node.name, []).append(found)
+        self.function_names = set(self._by_name)
         bound = [(item.name, is_immutable(item)) for _, _, item in self.items()]
         self.bound_names = {name for name, _ in bound}
         self.plain_values = {name for name, is_plain in bound if is_plain} - {
@@ -80,7 +83,7 @@ class Code:
 
     def named(self, name: str) -> list[Definition]:
         """All functions of that name, whichever their class or file."""
-        return [function for function in self.functions if function.node.name == name]
+        return self._by_name.get(name, [])
 
     def items(self) -> Iterator[tuple[str, Class | None, Item]]:
         """Every item with its file and class."""

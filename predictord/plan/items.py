@@ -70,7 +70,7 @@ class Source:
         return None
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)  # trees are large, and the garbage collector walks them
 def read_items(source: bytes) -> Source:
     """Parse a file; the answer is shared, so it must not be changed. Raises what `compile` raises."""
     with warnings.catch_warnings():

@@ -66,7 +66,7 @@ def reachable(code: Code, names: set[str]) -> set[tuple[str, str]]:
 
 def _scopes(code: Code, closure: LoadClosure, given: Given) -> Iterator["_Scope"]:
     """All request code: what requests call, Python calls for them, or loading has put away for later."""
-    captured = {name for node in closure.nodes for name in _captured(code, node)}
+    captured = {name for node in closure.nodes for name in _captured(code, node, in_class_body=True)}
     dunders = {
         one.node.name for one in code.functions if one.node.name.startswith("__") and one.node.name not in _BUILDERS
     }
@@ -208,15 +208,19 @@ class _Scope:
         return tail(call.func) in self.code.function_names
 
 
-def _captured(code: Code, node: ast.AST) -> Iterator[str]:
-    """Project functions that code mentions without calling them."""
+def _captured(code: Code, node: ast.AST, *, in_class_body: bool = False) -> Iterator[str]:
+    """Project functions that code mentions without calling them; a bare name is a method's only in a class body."""
     called = {id(child.func) for child in ast.walk(node) if isinstance(child, ast.Call)}
     for child in ast.walk(node):
-        is_read = isinstance(child, ast.Name | ast.Attribute) and isinstance(child.ctx, ast.Load)
-        if is_read and id(child) not in called:
-            name = tail(child)  # type: ignore[arg-type]
-            if name in code.function_names:
-                yield name
+        if (
+            not isinstance(child, ast.Name | ast.Attribute)
+            or id(child) in called
+            or not isinstance(child.ctx, ast.Load)
+        ):
+            continue
+        is_bare = isinstance(child, ast.Name) and not in_class_body
+        if any(function.owner is None or not is_bare for function in code.named(tail(child))):
+            yield tail(child)
 
 
 def _gives_code(code: Code, call: ast.Call) -> bool:

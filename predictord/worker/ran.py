@@ -69,7 +69,7 @@ class Ran:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a module as the other finders do; a project file's loader compiles with marks."""
-        for finder in [one for one in sys.meta_path if one is not self]:
+        for finder in [one for one in sys.meta_path if one is not self and hasattr(one, "find_spec")]:
             spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.origin in self._marked and isinstance(spec.loader, SourceFileLoader):

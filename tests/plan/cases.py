@@ -4,6 +4,7 @@
 import random
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from predictord.generation import Generation
 from tests.plan.generations import generation
@@ -38,7 +39,7 @@ PREDICT: list[str] = [
     "Box(p).area()", "len(Box(p))", "Box(p)(p)", "self.p", "self.kind(p)", "self.fixed(p)", "memo(p)", "memo2(p)", "decorated(p)",
     "closure(p)()", "Point(p).norm()", "Point().norm()", "self.cached", "next(self.g)", "self.c()", "conditional(p)", "kw()", "kw(p)",
     "getattr(self, 'm' + '{d}')(p)", "sorted([{f}(p), {k}])", "Child(p).area()", "self.label()", "list(gen(p))[:2]", "self.x", "C", "D",
-    "self.wrapped(p)", "self.lazy(p)", "bump(p)", "grow(p)", "self.count()", "self.remember(p)", "self.registered(p)", "len([p, {k}])",
+    "self.wrapped(p)", "self.lazy(p)", "bump(p)", "grow(p)", "self.count(p)", "self.remember(p)", "self.registered(p)", "len([p, {k}])",
     "SEEN.setdefault('k', []).append(p) or len(SEEN['k'])", "make(p).area()", "hasattr(self, 'extra')", "self.late(p)", "{f}.__defaults__",
     "star(p)", "S", "len([i for i in zip(self.g, 'abc')])", "type(self).__doc__", "caselib.kept is not None and caselib.kept.m0(p)",
 ]  # fmt: skip
@@ -67,7 +68,6 @@ import caselib, functools, inspect, operator, pickle, threading
 import helper
 from helper import A, h0{star}
 from dataclasses import dataclass
-{future}
 B = {k}
 SEEN = {{}}
 TOTAL = {k}
@@ -233,7 +233,7 @@ class Predictor{base}:
         {lazy}
         return {k}
 
-    def count(self):
+    def count(self, v):
         {count}
         return {k}
 
@@ -257,17 +257,46 @@ class Predictor{base}:
 """
 
 
+class Theme(NamedTuple):
+    """What a case is about: statements of `__init__`, expressions of predict, parts, and where numbers change."""
+
+    init: tuple[str, ...] = ()
+    predict: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+    near: tuple[str, ...] = ()
+
+
+STATEFUL = (
+    ("remember", "self.seen.append(self.m3(v)); return list(self.seen)"),
+    ("lazy", "if self.x is None: self.x = self.m2(v)"),
+    ("count", "self.n += self.m3(v); return self.n"),
+)
+THEMES = (
+    Theme(),
+    Theme(),
+    Theme(init=("self.x = caselib.by_data()",), near=("f0", "f1", "f2", "make", "conditional")),
+    Theme(init=tuple(HIDDEN), near=("on_event", "__len__", "__call__", "__getitem__", "m1", "m2", "m3")),
+    Theme(predict=("self.remember(p)", "self.lazy(p)", "self.count(p)"), parts=STATEFUL, near=("m2", "m3")),
+)
+
+
 def make_case(seed: int) -> tuple[Generation, Generation, str, str]:
     """Two generations, what a library will look up by data, and what was edited."""
     random = Random(seed)
-    old = {"predictor.py": _body(random), "helper.py": _filled(HELPER, random)}
+    theme = random.choice(THEMES)
+    old = {"predictor.py": _body(random, theme), "helper.py": _filled(HELPER, random)}
     new, names = dict(old), []
     for _ in range(random.choice((1, 1, 1, 1, 2, 3))):
-        edit = change_a_number if random.random() < 0.4 else random.choice(EDITS)
         file = random.choice(("predictor.py",) * 5 + ("helper.py",))
-        new[file] = edit(new[file], random)
-        names.append(edit.__name__)
-    return generation(old), generation(new), random.choice(("f0", "f1", "f2", "conditional", "make")), " ".join(names)
+        if theme.near and random.random() < 0.7:
+            names.append("change a number near")
+            new["predictor.py"] = change_a_number(new["predictor.py"], random, theme.near)
+        else:
+            edit = random.choice(EDITS)
+            names.append(edit.__name__)
+            new[file] = edit(new[file], random)
+    by_data = random.choice(("f0", "f1", "f2", "conditional", "make"))
+    return generation(old), generation(new), by_data, ", ".join(names)
 
 
 def _filled(text: str, random: Random, **parts: str) -> str:
@@ -291,24 +320,33 @@ class _Blanks(dict[str, str]):
         return self._random.choice(pools[key])
 
 
-def _body(random: Random) -> str:
+def _body(random: Random, theme: Theme) -> str:
     rarely: Callable[[str, str], str] = lambda text, other: text if random.random() < 0.12 else other  # noqa: E731
     init = "\n        ".join(_filled(one, random) for one in random.sample(INIT, random.choice((0, 1, 1, 1, 2))))
-    if random.random() < 0.4:
-        init = _filled(random.choice(HIDDEN), random)
-    stored = ["self.x", *random.sample(("self.f(p)", "self.c()", "next(self.g)", "self.box.area()"), 1)]
+    if theme.init:
+        init = _filled(random.choice(theme.init), random)
+    stored = ["self.x", random.choice(("self.f(p)", "self.c()", "self.box.area()"))]
+    stored += random.sample(theme.predict, min(1, len(theme.predict)))
     predict = [_answer(_filled(one, random)) for one in [*stored, *random.sample(PREDICT, random.randint(0, 4))]]
-    return _filled(
-        BODY, random, f="f2",
-        star=rarely(", S\nfrom helper import *", ""), future=rarely("", ""), const=random.choice(("@K@", "A", "B")),
-        registering=rarely("caselib.registry.append(function.__name__)", "pass"), default=rarely("A", "@K@"),
-        nonlocal_="", bump=rarely("global TOTAL; TOTAL += 1; return TOTAL", "pass"), grow=rarely("seen.append(v)", "pass"),
-        root=rarely("(caselib.Base)", ""), base=random.choice(("", "", "(Root)")), classline=rarely("made_of = f2(@K@)", "pass"),
-        lazy=rarely("if self.x is None: self.x = self.m2(v)", "pass"), count=rarely("self.n += 1; return self.n", "pass"),
-        remember=rarely("self.seen.append(self.m3(v)); return list(self.seen)", "pass"), init=init or "pass",
-        predict="\n        ".join(predict), top="\n".join(_filled(one, random) for one in random.sample(TOP, random.choice((0, 0, 1)))),
-        **{"nonlocal": rarely("nonlocal n; n += 1", "pass")},
-    )  # fmt: skip
+    parts = {
+        "f": "f2",
+        "star": rarely(", S\nfrom helper import *", ""),
+        "const": random.choice(("@K@", "A", "B")),
+        "registering": rarely("caselib.registry.append(function.__name__)", "pass"),
+        "default": rarely("A", "@K@"),
+        "bump": rarely("global TOTAL; TOTAL += 1; return TOTAL", "pass"),
+        "grow": rarely("seen.append(v)", "pass"),
+        "root": rarely("(caselib.Base)", ""),
+        "base": random.choice(("", "", "(Root)")),
+        "classline": rarely("made_of = f2(@K@)", "pass"),
+        "nonlocal": rarely("nonlocal n; n += 1", "pass"),
+        **{name: rarely(text, "pass") for name, text in STATEFUL},
+        **dict(theme.parts),
+        "init": init or "pass",
+        "predict": "\n        ".join(predict),
+        "top": "\n".join(_filled(one, random) for one in random.sample(TOP, random.choice((0, 0, 1)))),
+    }
+    return _filled(BODY, random, **parts)
 
 
 def _answer(expression: str) -> str:
@@ -318,21 +356,15 @@ def _answer(expression: str) -> str:
 # --- edits: a text in, a text out, sometimes one that does not even parse
 
 
-def change_a_number(text: str, random: Random) -> str:
-    """Anywhere, or where `__init__` leads, or in what is called without being named."""
+def change_a_number(text: str, random: Random, names: tuple[str, ...] = ()) -> str:
+    """In functions of these names, else wherever `__init__` leads, else anywhere."""
     found = [*re.finditer(r"\b\d\b", text)]
     blocks = [*re.finditer(r"def (\w+).*?(?=\n\n)", text, re.DOTALL)]
-    start = text.find("def __init__(self, config)")
-    names = set(re.findall(r"[a-zA-Z]\w*", text[start : text.find("def m0(")]))
-    for _ in range(2):
-        names |= {name for block in blocks if block[1] in names for name in re.findall(r"[a-zA-Z]\w*", block[0])}
-    hot = random.choice(
-        (names, names, {"on_event", "__len__", "__call__", "__getitem__", "p", "f0", "f1", "f2", "m2"}, None)
-    )
-    near = [
-        one for block in blocks if hot and block[1] in hot for one in found if block.start() < one.start() < block.end()
-    ]
-    one = random.choice(near or found)
+    if not names:
+        start = text.find("def __init__(self, config)")
+        names = tuple(re.findall(r"[a-zA-Z]\w*", text[start : text.find("def m0(")]))
+    near = [one for block in blocks if block[1] in names for one in found if block.start() < one.start() < block.end()]
+    one = random.choice(near if near and random.random() < 0.8 else found)
     return text[: one.start()] + str(random.randint(1, 9)) + text[one.end() :]
 
 

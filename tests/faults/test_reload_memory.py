@@ -106,12 +106,13 @@ def test_a_candidate_out_of_memory_is_tried_again_alone() -> None:
 ONCE = "os.close(os.open('once', os.O_CREAT | os.O_EXCL))"
 """Only the first worker that does this loads."""
 LATE = "import importlib; importlib.import_module('la' + 'te')"
+"""Imports what no reading of the source finds: a generation grows while its workers change."""
 
 
 @pytest.fixture(scope="module")
 def in_turn() -> Iterator[Daemon]:
     flags = ("--reload-mode", "in-turn", "--workers-per-device", "2")
-    with Daemon(text(1, LATE), *flags, files={"late.py": ""}) as daemon:
+    with Daemon(text(1), *flags, files={"late.py": ""}) as daemon:
         wait_whole(daemon)
         yield daemon
 

@@ -31,9 +31,9 @@ class Loader:
     def __init__(self, generation: Generation) -> None:
         self._path = generation.path
         self._folder = os.path.dirname(generation.path)
-        self._sources = _Sources(self._folder, generation.files)
-        self._finder = _Finder(self._sources)
-        self.late_files = self._sources.late_files
+        self.sources = Sources(self._folder, generation.files)
+        self._finder = _Finder(self.sources)
+        self.late_files = self.sources.late_files
 
     def enter(self) -> None:
         """Make this process look as if the predictor had been run as a script from its folder."""
@@ -65,25 +65,34 @@ class Loader:
         raise PredictorError(f"cannot import {self._path}: {reason}")
 
 
-class _Sources:
+class Sources:
     """The bytes of project files: as in the snapshot, else as first read from disk."""
 
     def __init__(self, folder: str, files: dict[str, bytes]) -> None:
         self._project = Project(folder)
-        self._files = files
-        self._folders = {parent for path in files for parent in _parents(path, folder)}
+        self._folder = folder
         self.late_files: dict[str, bytes] = {}
+        self.adopt(files)
+
+    def adopt(self, files: dict[str, bytes]) -> None:
+        """Take what is imported from now on from these files (a swap)."""
+        self._files = files
+        self._folders = {parent for path in files for parent in _parents(path, self._folder)}
 
     def owns(self, path: str) -> bool:
+        """Whether a file belongs to the project."""
         return path in self._files or self._project.owns(path)
 
     def has(self, path: str) -> bool:
+        """Whether the snapshot holds this file."""
         return path in self._files
 
     def has_folder(self, folder: str) -> bool:
+        """Whether the snapshot holds a file below this folder."""
         return folder in self._folders
 
     def read(self, path: str) -> bytes:
+        """The file's bytes; a late one is read from disk once. Raises OSError."""
         if path in self._files:
             return self._files[path]
         if path not in self.late_files:
@@ -101,7 +110,7 @@ def _parents(path: str, folder: str) -> list[str]:
 class _Finder:
     """Finds modules as `PathFinder` does, but project files in the snapshot before those on disk."""
 
-    def __init__(self, sources: _Sources) -> None:
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     def find_spec(
@@ -153,7 +162,7 @@ class _Finder:
 class _SnapshotLoader(SourceFileLoader):
     """Python's own loader of source files, reading from the snapshot and knowing no bytecode cache."""
 
-    def __init__(self, fullname: str, path: str, sources: _Sources) -> None:
+    def __init__(self, fullname: str, path: str, sources: Sources) -> None:
         super().__init__(fullname, path)
         self._sources = sources
 

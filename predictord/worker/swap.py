@@ -38,7 +38,7 @@ class Swap:
     """One plan for this process; `ran` knows which functions ran while loading."""
 
     def __init__(self, loader: Loader, plan: Plan, new: Generation, ran: Ran) -> None:
-        self._sources = loader._sources
+        self._sources = loader.sources
         self._plan = plan
         self._new = new
         self._ran = ran
@@ -63,7 +63,7 @@ class Swap:
         """Make the new code live. Only assigns what is ready; call it once, after `prepare`."""
         for step in (*self._steps, *self._removals):
             step()
-        self._sources._files = self._new.files  # what is imported only now is of the new generation too
+        self._sources.adopt(self._new.files)  # what is imported only now is of the new generation too
 
     def preview(self, cls: type) -> type:
         """After `prepare`: a class without bases that reads as `cls` will after `commit`, for the contract check."""

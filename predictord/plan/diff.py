@@ -106,6 +106,9 @@ class _Differ:
             raise Refused(f"the decorators of {old.place} changed")
         if old_node.name in REQUEST_FUNCTIONS and type(old_node) is not type(new_node):
             raise Refused(f"{old.place} changes between def and async def, and its server with it")
+        if old_node.decorator_list and not _same(old_node.args, new_node.args):
+            # functools.wraps has copied the old signature, which the contract check reads.
+            raise Refused(f"{old.place} has decorators, and its parameters changed")
         if old_node.decorator_list and _needs_class(old_node) is not _needs_class(new_node):
             raise Refused(f"{old.place} has decorators, and begins or ends to use super()")
         self._judge_head(old, new)

@@ -207,6 +207,7 @@ REPLACES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
     "class removed": (S, [("class Other:\n    def __init__(self):\n        self.x = 1\n\n    def __len__(self):\n        return 3\n", "")], "Other"),
     "dunder added": (P, [("    def post(", "    def __eq__(self, other):\n        return True\n\n    def post(")], "__eq__"),
     "decorator added": (P, [("def outer", "@functools.cache\ndef outer")], "decorators of outer()"),
+    "parameters under a decorator": (P, [("def slow(", "def slow(extra=1, *, ")], "decorators, and its parameters changed"),
     "decorator removed": (P, [("@functools.lru_cache\n", "")], "decorators of slow()"),
     "predict becomes async": (P, [("def predict", "async def predict")], "async def"),
     "unloaded package imported": (P, [("import re", "import re\nimport scipy")], "import scipy"),

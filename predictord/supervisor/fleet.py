@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from predictord.generation import Generation
@@ -17,6 +17,7 @@ from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.overdue import Overdue
 from predictord.supervisor.place import LoadError, Place, Role, died
 from predictord.supervisor.process import Exit
+from predictord.supervisor.roster import Roster
 from predictord.supervisor.slot import Slot
 from predictord.supervisor.states import ServiceState, WorkerState, service_state
 from predictord.wire import WorkerOptions
@@ -27,7 +28,7 @@ PING_INTERVAL_S = 5.0
 PING_LIMIT_S = 30.0
 
 
-class Fleet:
+class Fleet(Roster):
     """Owns the places, and every task that concerns them."""
 
     def __init__(
@@ -40,6 +41,7 @@ class Fleet:
         request_timeout_s: float,
         loading: LoadingDisplay,
     ) -> None:
+        super().__init__()
         self._loading = loading
         self._dispatcher = dispatcher
         self._launcher = launcher
@@ -48,19 +50,8 @@ class Fleet:
         self._request_timeout_s = request_timeout_s
         self._tasks: asyncio.TaskGroup
         self._stopping = False
-        self.places: list[Place] = []
-        """Who serves, or will when it has loaded; by id."""
-        self._others: list[Place] = []
-        """Candidates that are not serving yet, and old workers that only finish what they hold."""
-        self.generation: Generation
-        self.previous: Generation | None = None
-        """What served before; `None` while the first generation does."""
-        self.late_files: set[str] = set()
-        """Paths of project files that only an import found."""
         self.on_death: Callable[[Place], None] | None = None
         """Told of each worker that served and died by its own doing."""
-        self.proven = False
-        """Whether a worker of this generation has ever been ready."""
         self.changed = asyncio.Event()
         """Set whenever a worker's state changes; see `until`."""
 
@@ -81,7 +72,7 @@ class Fleet:
                 self._start(place)
             while True:
                 await asyncio.sleep(PING_INTERVAL_S)
-                for place in self._everyone():
+                for place in self.everyone():
                     if place.process is not None:
                         place.process.note_survival()
                     self._check_pulse(place)
@@ -89,35 +80,20 @@ class Fleet:
     async def stop(self) -> None:
         """End all workers; what they hold is answered with 502."""
         self._stopping = True
-        for place in self._everyone():
+        for place in self.everyone():
             self._dispatcher.leave(place)
         async with asyncio.TaskGroup() as group:
-            for place in self._everyone():
+            for place in self.everyone():
                 group.create_task(self._stop_place(place, "the service stopped (--drain-timeout)"))
         await self._launcher.sweep()
 
     def kill_all(self) -> None:
         """SIGKILL every worker and wait for nothing; the guardian does the rest."""
         self._stopping = True
-        for place in self._everyone():
+        for place in self.everyone():
             place.kill("the service was told to stop at once")
 
     # --- what the whole is like
-
-    def slots(self) -> Iterator[Slot]:
-        """The slots of all living workers."""
-        for place in self._everyone():
-            yield from place.slots
-
-    @property
-    def in_hand(self) -> int:
-        """Calls that workers hold."""
-        return sum(place.in_hand for place in self._everyone())
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no worker does anything, `post_predict` included."""
-        return all(place.is_idle for place in self._everyone())
 
     def state(self, *, reloading: bool) -> ServiceState:
         """The state of the whole."""
@@ -125,30 +101,6 @@ class Fleet:
         return service_state(
             states, draining=self._dispatcher.is_draining, reloading=reloading, can_wait=self.outlook() is None
         )
-
-    @property
-    def load_error(self) -> LoadError | None:
-        """Why a worker's last load failed, if one did."""
-        return next((place.load_error for place in self.places if place.load_error is not None), None)
-
-    @property
-    def cannot_load(self) -> bool:
-        """Whether no worker of this generation has ever been ready, and each one's load has failed."""
-        return not self.proven and all(
-            place.load_error is not None and place.state in (WorkerState.FAILED, WorkerState.BACKOFF)
-            for place in self.places
-        )
-
-    def outlook(self) -> Problem | None:
-        """`no_worker` when nobody will take a request that waits now; `None` when waiting makes sense."""
-        hopeless = (WorkerState.FAILED, WorkerState.BACKOFF)
-        for place in self.places:
-            if place.role is Role.LEAVING:
-                return None  # its candidate loads, or an older worker is to be loaded back
-            if place.state not in hopeless or (place.state is WorkerState.BACKOFF and place.load_error is None):
-                return None
-        error = self.load_error or LoadError("no worker is left")
-        return Problem(Code.NO_WORKER, f"the predictor did not load: {error.detail}", error.traceback or None)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait until something is so that only a change of a worker's state can bring about."""
@@ -176,9 +128,9 @@ class Fleet:
             took,
             extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
         )
-        if self._may_serve(place):
+        if self.may_serve(place):
             self.proven = True
-            self._learn_late_files(place)
+            self.learn_late_files(place)
             self._dispatcher.join(place)
         self._announce()
 
@@ -186,7 +138,7 @@ class Fleet:
         """A worker answers a ping, maybe after a silence in which it got no requests."""
         if place.silent and place.state is WorkerState.READY:
             log.info("%s answers again", place.label, extra={"event": "worker_alive", "worker": place.id})
-            if self._may_serve(place):
+            if self.may_serve(place):
                 self._dispatcher.join(place)
         place.silent = False
         self._announce()
@@ -248,7 +200,7 @@ class Fleet:
         for candidate in candidates:
             candidate.role = Role.LEAVING
             candidate.kill("it is not wanted any more")
-            self._forget_if_gone(candidate)
+            self.forget_if_gone(candidate)
 
     def promote(self, candidates: Sequence[Place], generation: Generation) -> list[Place]:
         """Let ready candidates serve, and from this step on nobody else; returns the old workers."""
@@ -257,13 +209,13 @@ class Fleet:
             self._dispatcher.leave(place)
         self.places = sorted(candidates, key=lambda place: place.id)
         self._others = [place for place in self._others if place not in candidates] + old
-        self._serve_generation(generation)
+        self.serve_generation(generation)
         self.proven = True
         for place in old:
             place.role = Role.LEAVING
         for candidate in candidates:
             candidate.role = Role.SERVING
-            self._learn_late_files(candidate)
+            self.learn_late_files(candidate)
             if candidate.state is WorkerState.READY:
                 self._dispatcher.join(candidate)
         self._announce()
@@ -280,8 +232,8 @@ class Fleet:
         self._others = [place for place in self._others if place is not candidate]
         candidate.role = Role.SERVING
         old.role = Role.LEAVING
-        self._serve_generation(generation)
-        self._learn_late_files(candidate)
+        self.serve_generation(generation)
+        self.learn_late_files(candidate)
         self._dispatcher.join(candidate)
         self._announce()
 
@@ -309,7 +261,7 @@ class Fleet:
         for place in self.places:
             self._dispatcher.leave(place)
             is_able = place.state in (WorkerState.READY, WorkerState.BUSY) and not place.silent
-            if is_able and self._may_serve(place):
+            if is_able and self.may_serve(place):
                 self._dispatcher.join(place)
         self._announce()
 
@@ -321,7 +273,7 @@ class Fleet:
             place.role = Role.LEAVING
             place.kill("a save came")
             self._others.append(place)
-            self._forget_if_gone(place)
+            self.forget_if_gone(place)
             successor = place.successor()
             successor.role = Role.SERVING
             self.places.append(successor)
@@ -329,12 +281,7 @@ class Fleet:
 
     def adopt(self, generation: Generation) -> None:
         """The living workers run this generation now (a swap)."""
-        self._serve_generation(generation)
-
-    def _serve_generation(self, generation: Generation) -> None:
-        if generation.number != self.generation.number:
-            self.previous = self.generation if self.proven else None
-            self.generation = generation
+        self.serve_generation(generation)
 
     def forget_imports(self) -> None:
         """Let the next worker come from a new zygote, for installed packages that have changed."""
@@ -353,18 +300,7 @@ class Fleet:
             async with asyncio.timeout(drain_timeout_s or None):
                 await self.until(lambda: place.is_idle)
         await self._stop_place(place, "it was replaced (--drain-timeout)")
-        self._forget_if_gone(place)
-
-    def _may_serve(self, place: Place) -> bool:
-        """Whether it is to take requests: where workers change in turn, those of the older version take none."""
-        return place.role is Role.SERVING and place.generation_number == self.generation.number
-
-    def _forget_if_gone(self, place: Place) -> None:
-        if place.process is None and place in self._others:
-            self._others.remove(place)
-
-    def _everyone(self) -> list[Place]:
-        return [*self.places, *self._others]
+        self.forget_if_gone(place)
 
     # --- restart
 
@@ -382,7 +318,7 @@ class Fleet:
 
     async def _forget_later(self, place: Place) -> None:
         await asyncio.sleep(0)  # until the place has let go of its process
-        self._forget_if_gone(place)
+        self.forget_if_gone(place)
 
     def _start(self, place: Place) -> None:
         self._spawn(place, self.generation)
@@ -468,7 +404,7 @@ class Fleet:
 
     def overdue(self, slot: Slot) -> None:
         """A slot's deadline has passed (the watchdog's report)."""
-        for place in self._everyone():
+        for place in self.everyone():
             if slot in place.slots and place.process is not None:
                 overdue = Overdue(place, place.process, slot, self._request_timeout_s)
                 sources = place.generation.files if place.generation is not None else {}
@@ -499,13 +435,6 @@ class Fleet:
         if self._dispatcher.queue and (problem := self.outlook()) is not None:
             self._dispatcher.fail_queued(problem)
         self.changed.set()
-
-    def _learn_late_files(self, place: Place) -> None:
-        """Files that only the import found belong to the generation from now on."""
-        late = place.contract.late_files if place.contract else {}
-        self.late_files |= late.keys()
-        if late.keys() - self.generation.files.keys():
-            self.generation = self.generation.with_files(late)
 
 
 def _was_murder(place: Place, status: Exit) -> bool:

@@ -16,7 +16,7 @@ from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.place import LoadError, Place
 from predictord.supervisor.probation import Probation
-from predictord.supervisor.reload import FAILED, Mode, Record, Reloader, Request
+from predictord.supervisor.reload import FAILED, Mode, Record, Reloader, Request, import_planner
 from predictord.supervisor.swapper import Swapper
 from predictord.supervisor.turnover import Turnover
 
@@ -51,6 +51,7 @@ class Editing:
             group.create_task(self.reloader.run())
             if self._settings.reload:
                 group.create_task(self._watch())
+                group.create_task(self._get_ready_to_plan())
 
     def reload(self, why: str) -> None:
         """Replace the workers with what is on disk now, changed or not."""
@@ -63,6 +64,11 @@ class Editing:
         why = "asked for by reload"
         self.reloader.ask(Request(why, self._take_numbered, forced=True, fresh=fresh, answers=(answer,)))
         return (await answer).document()
+
+    async def _get_ready_to_plan(self) -> None:
+        """Import the planner once there is time for it, so that the first save does not wait for it."""
+        await self._fleet.until(lambda: self._fleet.proven)
+        await asyncio.to_thread(import_planner)
 
     async def _watch(self) -> None:
         # Imported once the workers load, since it costs a start 20 ms.

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from importlib import import_module
 from typing import Any
 
 from predictord.errors import PredictordError, PredictorError
@@ -136,7 +137,7 @@ class Reloader:
         if not self._fleet.proven:
             error = await self._turnover.begin_anew(new)
             return FAILED if error else Kind.REPLACE, request.why, error
-        planned = self._plan(new, request)
+        planned = await self._plan(new, request)
         if planned.kind is not Kind.REPLACE:
             veto = None
             if planned.kind is Kind.SWAP or planned.relocates:
@@ -154,14 +155,12 @@ class Reloader:
             return f"--reload-mode {self._mode} never changes code in place"
         return await self._swapper.swap(planned, new)
 
-    def _plan(self, new: Generation, request: Request) -> Plan:
+    async def _plan(self, new: Generation, request: Request) -> Plan:
         if request.forced:
             return Plan(Kind.REPLACE, request.why)
-        # Here, since the first save is early enough for an import that every start would pay for.
-        from predictord.plan.plan import plan
-
         try:
-            return plan(self._fleet.generation, new)
+            # In a thread, since it takes tens of milliseconds and requests go on meanwhile.
+            return await asyncio.to_thread(_plan, self._fleet.generation, new)
         except Exception as error:
             # Whatever code the planner can't read, a fresh worker shows what it is worth.
             log.debug("no plan", exc_info=error)
@@ -186,6 +185,17 @@ class Reloader:
             log.info("replace: %s · generation %d · %s", record.reason, record.generation, took, extra=fields)
         else:
             log.info("none: %s", record.reason, extra=fields)
+
+
+def import_planner() -> None:
+    """Import what the first save needs, which every start would pay for otherwise."""
+    import_module("predictord.plan.plan")
+
+
+def _plan(old: Generation, new: Generation) -> Plan:
+    from predictord.plan.plan import plan
+
+    return plan(old, new)
 
 
 def _inheriting(newer: Request | None, older: Request | None) -> Request | None:

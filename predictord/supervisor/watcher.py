@@ -93,7 +93,9 @@ class Watcher:
         self._newest = generation
         self._take = take
         self._number = number
-        self._others: dict[str, str] | None = None
+        self._others: dict[str, str] = {}
+        self._has_new_paths = True
+        """Whether the next look meets paths that were not watched before, and that are no news therefore."""
         self._problem = ""
         self._renew = threading.Event()
 
@@ -107,7 +109,7 @@ class Watcher:
             self._newest = generation
         if settings is not None:
             self._settings = settings
-            self._others = None
+            self._has_new_paths = True
         self._renew.set()
 
     async def changes(self) -> AsyncGenerator[Change, None]:
@@ -146,8 +148,10 @@ class Watcher:
             seen = await asyncio.to_thread(self._read, settings)
             if settings is self._settings:  # else it tells of other files than those that count now
                 break
-        if self._others is None:
-            self._others = seen.others
+        if self._has_new_paths:
+            # Those that were watched keep what was reported, or a save since then would be missed.
+            self._others = {path: self._others.get(path, mark) for path, mark in seen.others.items()}
+            self._has_new_paths = False
         return seen
 
     def _is_news(self, seen: _Reading) -> bool:
@@ -173,7 +177,7 @@ class Watcher:
 
     def _changed_paths(self, seen: _Reading) -> tuple[str, ...]:
         files = set() if seen.generation is None else _differing(seen.files, self._newest.files)
-        return tuple(sorted(files | _differing(seen.others, self._others or {})))
+        return tuple(sorted(files | _differing(seen.others, self._others)))
 
     def _kind_of(self, paths: tuple[str, ...]) -> ChangeKind:
         if any(path == str(self._settings.config_file) or os.path.basename(path) == TOML_NAME for path in paths):

@@ -407,6 +407,16 @@ def test_new_settings_bring_new_files_without_a_change(predictor: Path, tmp_path
         assert watching.wait_for(1).kind is ChangeKind.WATCHED
 
 
+def test_a_save_just_before_new_settings_are_followed_is_not_missed(predictor: Path, tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("one")
+    with Watching(predictor, watch=(prompt,)) as watching:
+        watching.assert_quiet(0)
+        prompt.write_text("two")  # while the settings were read anew
+        watching.follow(watching.take(), Settings(predictor_path=predictor, watch=(prompt,)))
+        assert watching.wait_for(1).kind is ChangeKind.WATCHED
+
+
 def test_it_idles_at_next_to_no_cost_and_stops_at_once(predictor: Path) -> None:
     with Watching(predictor) as watching:
         time.sleep(0.5)

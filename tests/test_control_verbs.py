@@ -264,25 +264,28 @@ def test_a_daemon_that_cannot_is_quoted(tmp_path: Path) -> None:
 # --- who else may
 
 
-@pytest.mark.parametrize("make", ["ln -s /var/tmp", "install -d -m 0777"])
-def test_serve_and_stop_refuse_an_unsafe_runtime_folder(make: str) -> None:
-    """In a mount namespace with a `/tmp` and a `/run` of its own."""
-    folder = f"/tmp/predictord-{os.getuid()}"
-    become = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-current-user"]
-    if subprocess.run([*become, "mount", "-t", "tmpfs", "none", "/run"], capture_output=True).returncode != 0:
-        pytest.skip("no mount namespaces here")
-    script = f"""
-        mount -t tmpfs none /run && mount -t tmpfs none /tmp && {make} {folder} || exit 99
-        cat > /tmp/p.py
-        "$0" -m predictord serve /tmp/p.py --port 0 --devices cpu; echo "serve: $?"
-        "$0" -m predictord stop; echo "stop: $?"
-    """
-    result = subprocess.run(
-        [*become, "sh", "-c", script, sys.executable], input=ECHO, capture_output=True, text=True, timeout=60
-    )
-    assert result.stdout == "serve: 3\nstop: 3\n"
-    assert result.stderr.count(f"predictord: {folder} ") == 2
-    assert result.stderr.count("another user could pose as a daemon of yours; remove it and start again") == 2
+@pytest.mark.parametrize("is_link", [True, False])
+def test_serve_and_stop_refuse_an_unsafe_runtime_folder(is_link: bool, tmp_path: Path) -> None:
+    """Through a driver that looks for the runtime folder below the test's own."""
+    folder = tmp_path / f"predictord-{os.getuid()}"
+    if is_link:
+        folder.symlink_to("/var/tmp")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    predictor = tmp_path / "p.py"
+    predictor.write_text(ECHO)
+    driver = f"""
+import predictord.cli, predictord.runtime
+predictord.runtime.runtime_path.__defaults__ = ({str(tmp_path / "none")!r}, {str(tmp_path)!r})
+predictord.cli.main()
+"""
+    for arguments in (["serve", str(predictor), "--port", "0", "--devices", "cpu"], ["stop"]):
+        command = [sys.executable, "-c", driver, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 3
+        assert f"predictord: {folder} " in result.stderr
+        assert "another user could pose as a daemon of yours; remove it and start again" in result.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else for a moment")

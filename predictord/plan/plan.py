@@ -5,14 +5,23 @@ that a worker with the new code put in acts as one that started with it; when in
 `replace`. The reason names the culprit.
 """
 
+from functools import lru_cache
+
 from predictord.generation import Generation
 from predictord.plan.change import Refused
-from predictord.plan.closure import ALL_CLAUSES, Clauses, load_closure
+from predictord.plan.closure import ALL_CLAUSES, Clauses, LoadClosure, load_closure
 from predictord.plan.code import Code, file_name
 from predictord.plan.diff import changes_between
 from predictord.plan.memos import stale_memos
 from predictord.plan.model import Kind, Plan
 from predictord.plan.state import state_written
+
+Files = tuple[tuple[str, bytes], ...]
+
+
+def get_ready(generation: Generation) -> None:
+    """Work out ahead of the next `plan` what it needs to know of this generation; blocks for tens of milliseconds."""
+    _closure_of(tuple(generation.files.items()), generation.class_name, ALL_CLAUSES)
 
 
 def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES) -> Plan:
@@ -22,10 +31,21 @@ def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clau
     if old.files == new.files:
         return Plan(Kind.NONE, "nothing changed")
     try:
-        code = Code(new.files)
+        code = _code_of(tuple(new.files.items()))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Plan(Kind.REPLACE, f"the new code does not compile: {error}")
-    return _plan_code(Code(old.files), code, old.class_name, served, clauses)
+    files = tuple(old.files.items())
+    return _plan_code(_code_of(files), code, _closure_of(files, old.class_name, clauses), served, clauses)
+
+
+@lru_cache(maxsize=2)
+def _code_of(files: Files) -> Code:
+    return Code(dict(files))
+
+
+@lru_cache(maxsize=2)
+def _closure_of(files: Files, class_name: str | None, clauses: Clauses) -> LoadClosure:
+    return load_closure(_code_of(files), class_name, clauses)
 
 
 def _settings_differ(old: Generation, new: Generation) -> str | None:
@@ -40,8 +60,7 @@ def _settings_differ(old: Generation, new: Generation) -> str | None:
     return None
 
 
-def _plan_code(old: Code, new: Code, class_name: str | None, served: bool, clauses: Clauses) -> Plan:
-    closure = load_closure(old, class_name, clauses)
+def _plan_code(old: Code, new: Code, closure: LoadClosure, served: bool, clauses: Clauses) -> Plan:
     try:
         changes = changes_between(old, new, closure)
     except Refused as refused:

@@ -16,7 +16,7 @@ from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.place import LoadError, Place
 from predictord.supervisor.probation import Probation
-from predictord.supervisor.reload import FAILED, Mode, Record, Reloader, Request, import_planner
+from predictord.supervisor.reload import FAILED, Mode, Record, Reloader, Request, get_ready_to_plan
 from predictord.supervisor.swapper import Swapper
 from predictord.supervisor.turnover import Turnover
 
@@ -40,6 +40,7 @@ class Editing:
         self._probation: Probation | None = None
         self._watcher: Watcher | None = None
         self._serving = 1
+        self._serves_anew = asyncio.Event()
         turnover = Turnover(fleet, drain_timeout_s=settings.drain_timeout_s)
         self.reloader = Reloader(fleet, Swapper(fleet, dispatcher), turnover, Mode(settings.reload_mode))
         self.reloader.on_done = self._on_done
@@ -66,9 +67,12 @@ class Editing:
         return (await answer).document()
 
     async def _get_ready_to_plan(self) -> None:
-        """Import the planner once there is time for it, so that the first save does not wait for it."""
+        """Read each generation that serves for the next plan, while nobody waits for that."""
         await self._fleet.until(lambda: self._fleet.proven)
-        await asyncio.to_thread(import_planner)
+        while True:
+            self._serves_anew.clear()
+            await asyncio.to_thread(get_ready_to_plan, self._fleet.generation)
+            await self._serves_anew.wait()
 
     async def _watch(self) -> None:
         # Imported once the workers load, since it costs a start 20 ms.
@@ -121,6 +125,7 @@ class Editing:
         if record.kind == FAILED or generation.number == self._serving:
             return
         serving, self._serving = self._serving, generation.number
+        self._serves_anew.set()
         if self._watcher is not None:
             self._watcher.follow(generation)
         if self._probation is not None:

@@ -13,7 +13,7 @@ from predictord.supervisor.watch_list import WatchList
 
 log = logging.getLogger("predictord")
 
-_STEP_MS = 30
+_STEP_MS = 20
 """How often the thread asks for events: sets how soon a save is seen, and what idling costs."""
 _DEBOUNCE_MS = 300
 _LOOK_MS = 2000

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from importlib import import_module
 from typing import Any
 
 from predictord.errors import PredictordError, PredictorError
@@ -187,9 +187,13 @@ class Reloader:
             log.info("none: %s", record.reason, extra=fields)
 
 
-def import_planner() -> None:
-    """Import what the first save needs, which every start would pay for otherwise."""
-    import_module("predictord.plan.plan")
+def get_ready_to_plan(generation: Generation) -> None:
+    """Do what the next save's plan needs while there is time; blocks, and fails in silence as the plan itself will."""
+    # Imported here: the first save is early enough for what every start would pay for.
+    from predictord.plan.plan import get_ready
+
+    with suppress(Exception):
+        get_ready(generation)
 
 
 def _plan(old: Generation, new: Generation) -> Plan:

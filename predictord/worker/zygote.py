@@ -23,6 +23,10 @@ from predictord.imports import is_installed
 from predictord.linux import die_with_parent
 from predictord.worker.main import serve_worker
 
+# Every worker that may be swapped needs these, and shares them when they are here already.
+for _module in ("predictord.worker.ran", "predictord.worker.swapping"):
+    importlib.import_module(_module)
+
 _DESCRIPTORS = 3
 _BAD_FORK = 3
 """Exit code of a trial child in which CUDA can't be used."""

@@ -18,7 +18,7 @@ _PAUSE_S = 0.02
 
 
 class Reload(msgspec.Struct):
-    """How a reload went (DESIGN.md, section 3)."""
+    """How a reload went."""
 
     kind: Literal["swap", "replace", "none", "failed"]
     generation: int

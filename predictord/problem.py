@@ -1,4 +1,4 @@
-"""RFC 9457 problem details: the body of every error answer, and the table of codes (DESIGN.md, section 3)."""
+"""RFC 9457 problem details: the body of every error answer, and the table of codes."""
 
 from enum import StrEnum
 from http import HTTPStatus

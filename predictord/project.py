@@ -36,7 +36,7 @@ class Import(NamedTuple):
 
 
 class Project:
-    """The folder of a predictor, and what below it is the author's own code (DESIGN.md, section 4)."""
+    """The folder of a predictor, and what below it is the author's own code."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder

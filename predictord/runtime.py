@@ -43,7 +43,7 @@ class Daemon(msgspec.Struct, frozen=True):
 
 
 def runtime_path(run_user: str = "/run/user", temporary: str = "/tmp") -> Path:  # noqa: S108 - judged before use
-    """The folder that DESIGN.md, section 3, names for this user; it need not exist yet."""
+    """The runtime folder of this user; it need not exist yet."""
     uid = os.getuid()
     own = Path(run_user, str(uid))
     with suppress(OSError):

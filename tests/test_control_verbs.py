@@ -1,4 +1,4 @@
-"""The verbs that talk to a running daemon (FAULTS.md, E4, E5, E7 and X19).
+"""The verbs that talk to a running daemon.
 
 Tests of other runs may have daemons beside ours in the runtime folder, so no verb is sent here that could choose them.
 """

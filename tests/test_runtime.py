@@ -1,4 +1,4 @@
-"""The folder in which daemons are found (FAULTS.md, E4 and E5)."""
+"""The folder in which daemons are found."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Who may call: pure rules over a request's head (DESIGN.md, section 5).
+"""Who may call: pure rules over a request's head.
 
 Local is no trust boundary, since any web page that the user has open can reach
 127.0.0.1. `Host` stops DNS rebinding, `Origin` and `Sec-Fetch-Site` stop other sites'

@@ -1,4 +1,4 @@
-"""Starts processes, and stops them: the one place of each (PROCESSES.md has what was tried).
+"""Starts processes, and stops them: the one place of each.
 
 Processes are exec'd from the main thread, since a child's PR_SET_PDEATHSIG fires at the end
 of the thread that made it.

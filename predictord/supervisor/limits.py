@@ -1,4 +1,4 @@
-"""The door's limits (DESIGN.md, section 3): how much, and how long, a client may take."""
+"""The door's limits: how much, and how long, a client may take."""
 
 from dataclasses import dataclass
 

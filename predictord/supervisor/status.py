@@ -26,7 +26,7 @@ class Status:
         self._gpu_memory = gpu_memory
 
     async def document(self, *, queue_limit: int) -> dict[str, Any]:
-        """`GET /status` (DESIGN.md, section 3)."""
+        """`GET /status`."""
         fleet = self._fleet
         vram = await self._gpu_memory.by_process()
         return {

@@ -1,4 +1,4 @@
-"""What a predictor class asks of its worker, read from its signatures before it is built (DESIGN.md, section 1).
+"""What a predictor class asks of its worker, read from its signatures before it is built.
 
 Reading happens before `__init__`, because a wrong signature should cost seconds and not
 the minutes that a model takes to load. So a method is looked at as an instance would

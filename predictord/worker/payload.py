@@ -1,4 +1,4 @@
-"""From a request's body to the `payload` that `predict` asked for (DESIGN.md, section 1)."""
+"""From a request's body to the `payload` that `predict` asked for."""
 
 import codecs
 import inspect

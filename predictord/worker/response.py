@@ -1,4 +1,4 @@
-"""From what `predict` returned to an answer's status, headers and body (DESIGN.md, section 1)."""
+"""From what `predict` returned to an answer's status, headers and body."""
 
 import re
 import sys

@@ -1,8 +1,8 @@
 """The zygote: imports a predictor's installed modules once, then makes workers that share their memory.
 
-It only imports: with any thread of its own, or with CUDA begun, a fork of it could hang
-(PROCESSES.md has the trials). Workers are forked twice, so that the kernel gives them
-to the supervisor, a subreaper, and the zygote's end costs them nothing. What runs in a
+It only imports: with any thread of its own, or with CUDA begun, a fork of it could hang.
+Workers are forked twice, so that the kernel gives them to the supervisor, a subreaper,
+and the zygote's end costs them nothing. What runs in a
 worker is `serve_worker`, as in one that is exec'd, below this file's `main`, so that a
 worker's end is that of any Python program.
 """

@@ -1,1 +1,1 @@
-"""The predictor contract (DESIGN.md, section 1), seen through a real daemon."""
+"""The predictor contract, seen through a real daemon."""

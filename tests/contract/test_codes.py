@@ -1,4 +1,4 @@
-"""Every code of DESIGN.md's table of errors, produced by a real daemon."""
+"""Every code of the table of errors, produced by a real daemon."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Clients that leave, stop reading, half-close or reset (FAULTS.md, C.7: C1 to C4, C6 to C8)."""
+"""Clients that leave, stop reading, half-close or reset."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Requests whose framing is broken, ambiguous or of another protocol (FAULTS.md, C.8: X11, X13).
+"""Requests whose framing is broken, ambiguous or of another protocol.
 
 Each vector is sent whole, byte by byte and cut at random places. One request in is one
 request at the worker, and whatever is not on the list of what passes runs nothing.

@@ -1,4 +1,4 @@
-"""GPUs, from the driver to the workers, with a text file for a driver (FAULTS.md, G2, G4, G6, G7 and G9)."""
+"""GPUs, from the driver to the workers, with a text file for a driver."""
 
 import os
 import re

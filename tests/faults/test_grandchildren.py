@@ -1,4 +1,4 @@
-"""What a predictor has started ends with its worker and with the service (FAULTS.md, S4 and S10)."""
+"""What a predictor has started ends with its worker and with the service."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Predictions that do not end: 504 with the stack, the worker killed from outside, service whole again (FAULTS H)."""
+"""Predictions that do not end: 504 with the stack, the worker killed from outside, service whole again."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""HTTP abuse and browsers' attacks through a real daemon (FAULTS.md, C.8: X1, X3 to X5, X9, X10).
+"""HTTP abuse and browsers' attacks through a real daemon.
 
 Who may call is tabled in tests/supervisor/test_access.py; here the point is that nobody else
 gets as far as the predictor.

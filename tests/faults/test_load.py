@@ -1,4 +1,4 @@
-"""Predictors that do not load, load for long, or misbehave while they do (FAULTS L)."""
+"""Predictors that do not load, load for long, or misbehave while they do."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The queue's bounds: by count, by time and by bytes (FAULTS.md, C.7: Q1 to Q3)."""
+"""The queue's bounds: by count, by time and by bytes."""
 
 import time
 from collections.abc import Iterator

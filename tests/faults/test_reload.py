@@ -1,4 +1,4 @@
-"""What becomes of a save (DESIGN.md, section 4; FAULTS.md, R3, R8 to R11, R14, R15, L2 and N12)."""
+"""What becomes of a save."""
 
 import os
 import shutil

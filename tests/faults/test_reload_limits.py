@@ -1,4 +1,4 @@
-"""Reloads that end in time whatever old and new code do, and leave nothing behind (FAULTS.md, R6, R7, R9, S1, S8, N10).
+"""Reloads that end in time whatever old and new code do, and leave nothing behind.
 
 `RELOADS` makes the search for leaks longer.
 """

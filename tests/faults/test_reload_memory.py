@@ -1,4 +1,4 @@
-"""Reloads where memory does not hold two generations: one worker after the other (FAULTS.md, R12 and R13)."""
+"""Reloads where memory does not hold two generations: one worker after the other."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Saves while 16 clients send without a pause (FAULTS.md, R1, R2, R8, R10, R16, N3 and N11).
+"""Saves while 16 clients send without a pause.
 
 `RELOAD_SAVES` and `RELOAD_BROKEN_S` make it longer. Versions are read in the bodies, not told by pids.
 """

@@ -1,4 +1,4 @@
-"""Signals, terminals and exit codes, each by a real process (FAULTS.md, S3 and S6 to S9)."""
+"""Signals, terminals and exit codes, each by a real process."""
 
 import os
 import random

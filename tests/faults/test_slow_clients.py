@@ -1,4 +1,4 @@
-"""Clients that take their time (FAULTS.md, C.7: C4, C5, C9), with the door's limits made small."""
+"""Clients that take their time, with the door's limits made small."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The storm (FAULTS.md, N1 without reloads): many requests, leaving clients, dying workers, and one account of it all.
+"""The storm: many requests, leaving clients, dying workers, and one account of it all.
 
 The clients' log and the predictor's ledger must join. `STORM_REQUESTS` and `STORM_KILLS` make
 it longer, and `STORM_SEED` another one.

@@ -1,4 +1,4 @@
-"""However the supervisor ends, nothing of it is left and the next one starts (FAULTS.md, S1 to S3, S5)."""
+"""However the supervisor ends, nothing of it is left and the next one starts."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A worker dies: what it held is answered 502 and never run again, everything else does not notice (FAULTS K)."""
+"""A worker dies: what it held is answered 502 and never run again, everything else does not notice."""
 
 import os
 import re

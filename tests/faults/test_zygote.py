@@ -1,4 +1,4 @@
-"""Workers that a zygote forked are like any others, and its end costs them nothing (DESIGN.md, section 4)."""
+"""Workers that a zygote forked are like any others, and its end costs them nothing."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Who may call, as tables (FAULTS.md, C.8: X1, X3, X4, X5, X18)."""
+"""Who may call, as tables."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The console over real pipes (FAULTS.md: S9, E12, X16)."""
+"""The console over real pipes."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The private door: what it answers, and whom (FAULTS.md, E5 and X19)."""
+"""The private door: what it answers, and whom."""
 
 import asyncio
 import os

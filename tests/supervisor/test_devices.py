@@ -1,4 +1,4 @@
-"""Which devices are found, through the real pynvml and a text file for a driver (FAULTS.md, G1 to G5, G7, G8)."""
+"""Which devices are found, through the real pynvml and a text file for a driver."""
 
 import asyncio
 import os

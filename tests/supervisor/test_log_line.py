@@ -1,4 +1,4 @@
-"""One event is one line, whatever it holds (FAULTS.md: X16)."""
+"""One event is one line, whatever it holds."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The probe against the real pynvml, with a text file for a driver (FAULTS.md, G1 to G4 and G7)."""
+"""The probe against the real pynvml, with a text file for a driver."""
 
 import asyncio
 import os

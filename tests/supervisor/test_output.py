@@ -1,4 +1,4 @@
-"""What a worker prints, through real pipes and a real event loop (FAULTS.md: L4, X16)."""
+"""What a worker prints, through real pipes and a real event loop."""
 
 import asyncio
 import fcntl

@@ -168,7 +168,12 @@ def test_check_reads_the_environment_file(tmp_path: Path) -> None:
 
 def test_ctrl_c_exits_130(tmp_path: Path) -> None:
     (tmp_path / "predictor.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
-    process = subprocess.Popen([sys.executable, "-m", "predictord", "check"], cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "predictord", "check"],
+        cwd=tmp_path,
+        # A shell's background job has SIGINT ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 30
     while not (tmp_path / "importing").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

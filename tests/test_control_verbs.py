@@ -190,6 +190,7 @@ def test_a_daemon_that_does_not_listen_yet_is_waited_for(tmp_path: Path) -> None
             listener.listen()
             connection, _ = listener.accept()
             with connection:
+                assert connection.recv(1000) == b'{"verb":"stop"}\n'
                 connection.sendall(b'{"drain_timeout_s": 5}\n')
         assert replies == [{"drain_timeout_s": 5}]
 

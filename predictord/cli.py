@@ -5,12 +5,11 @@ Kept light, since every start pays for it: what a verb needs is imported inside 
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-from predictord import __version__
+from predictord import __version__, daemon_verbs
 from predictord.errors import ExitCode, PredictordError, PredictorError, SettingsError, StartError
 from predictord.kinds import SWITCH
 from predictord.settings import Setting, Settings, declared
@@ -94,12 +93,6 @@ def _read_settings(predictor: str, flags: dict[str, Any]) -> Settings:
     return settings
 
 
-def _chooses_daemon(verb: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
-    """The ways to name a running daemon."""
-    port = click.option("--port", type=click.IntRange(1, 65535), help="The daemon's, where several run.")
-    return click.argument("predictor", required=False)(port(verb))
-
-
 _predictor_argument = click.argument("predictor", default="predictor.py", metavar="[PREDICTOR[:CLASS]]")
 
 
@@ -162,35 +155,5 @@ def predict(
     return predict_here(settings, *make_request(data, form, content_type, header, query))
 
 
-@predictord.command()
-@_chooses_daemon
-@click.option("--fresh", is_flag=True, help="Import everything anew, installed packages too.")
-def reload(predictor: str | None, port: int | None, fresh: bool) -> ExitCode:
-    """Replace a running daemon's workers by what is on disk, and say how it went.
-
-    Also when nothing has changed.
-    """
-    from predictord.control_client import reload_daemon
-    from predictord.runtime import RuntimeFolder, choose
-
-    folder = RuntimeFolder()
-    result = reload_daemon(folder, choose(folder.living(), predictor, port), fresh=fresh)
-    click.echo(result.line)
-    if result.error is not None:
-        detail, _, traceback = result.error.partition("\n")
-        raise PredictorError(detail, traceback)
-    return ExitCode.NO if result.kind == "failed" else ExitCode.STOPPED
-
-
-@predictord.command()
-@_chooses_daemon
-def stop(predictor: str | None, port: int | None) -> ExitCode:
-    """Let a running daemon finish its work and stop; returns when it is gone."""
-    from predictord.control_client import stop_daemon
-    from predictord.runtime import RuntimeFolder, choose
-
-    folder = RuntimeFolder()
-    daemon = choose(folder.living(), predictor, port)
-    stop_daemon(folder, daemon)
-    click.echo(f"stopped {daemon.label}")
-    return ExitCode.STOPPED
+for verb in daemon_verbs.VERBS:
+    predictord.add_command(verb)

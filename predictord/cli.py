@@ -5,6 +5,7 @@ Kept light, since every start pays for it: what a verb needs is imported inside 
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -114,6 +115,16 @@ def serve(predictor: str, **flags: Any) -> ExitCode:
     from predictord.supervisor.run import serve as run_service
 
     return run_service(settings, reread=lambda: read_settings(predictor, flags, os.environ))
+
+
+@predictord.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> ExitCode:
+    """Write a starter predictor.py into FOLDER (default: here), never over a file."""
+    from predictord.init_verb import write_starter
+
+    click.echo(write_starter(folder))
+    return ExitCode.STOPPED
 
 
 @predictord.command()

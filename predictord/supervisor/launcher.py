@@ -25,7 +25,8 @@ from predictord.supervisor.zygote import Recipe, Refused, Zygote
 
 log = logging.getLogger("predictord")
 
-HIDDEN_VARIABLES = ("PREDICTORD_TOKEN",)
+HIDDEN_VARIABLES = ("PREDICTORD_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""Not for workers: a secret, and what lets a process speak for the daemon to its service manager (sd_notify(3))."""
 
 STOP_GRACE_S = 1.0
 """Between SIGTERM and SIGKILL, for a worker that has nothing in hand any more."""

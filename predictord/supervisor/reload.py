@@ -93,6 +93,7 @@ class Reloader:
     def fail(self, number: int, why: str, error: LoadError) -> None:
         """Record a save that nothing can be loaded from."""
         self._finish(Record(FAILED, number, 0.0, why, _text(error)), error)
+        self._fleet.changed.set()
 
     async def run(self) -> None:
         """Carry out reloads until cancelled."""
@@ -103,6 +104,7 @@ class Reloader:
             request, self._newest = self._newest, None
             if request is not None:
                 self.is_reloading = True
+                self._fleet.changed.set()
                 try:
                     await self._reload(request)
                 finally:

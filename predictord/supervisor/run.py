@@ -104,11 +104,12 @@ class Supervisor:
                 serving = group.create_task(server.run_on(sockets))
                 sweeping = group.create_task(self._proxy.run())
                 editing = group.create_task(self._editing.run())
+                notifying = group.create_task(self._notify())
                 self._tell_start(generation, sockets)
                 code = await self._until_stopped()
                 self._loading.stop()
                 code = await self._stop(server, code)
-                for task in (editing, fleet, births, sweeping, control):
+                for task in (notifying, editing, fleet, births, sweeping, control):
                     task.cancel()
                 await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
                 serving.cancel()
@@ -168,6 +169,12 @@ class Supervisor:
         app = build_app(status, queue_limit=self._settings.max_queue, debug=self._settings.debug)
         return HttpServer(app, self._proxy)
 
+    async def _notify(self) -> None:
+        if "NOTIFY_SOCKET" in os.environ:
+            from predictord.supervisor.notify import ServiceNotifier
+
+            await ServiceNotifier(os.environ, self._fleet, self._dispatcher, self._editing.reloader).run()
+
     def _make_handlers(self) -> dict[str, Handler]:
         """What verbs may ask of this daemon."""
         return {"stop": self._stop_by_verb, "reload": self._editing.reload_by_verb}
@@ -207,6 +214,7 @@ class Supervisor:
         if code is not ExitCode.CANNOT_START:
             log.info("stopping: finishing what is in hand", extra={"event": "draining"})
         self._dispatcher.drain()
+        self._fleet.changed.set()
         async with asyncio.TaskGroup() as group:
             ending = group.create_task(self._end_in_order(server))
             while not ending.done():

@@ -4,7 +4,7 @@ Plain synchronous state: the door submits, slots report that they are free, and 
 clock is passed in. A call is taken off the queue and its slot is taken in one step.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -57,6 +57,8 @@ class Dispatcher:
         self._draining: Problem | None = None
         self._held = False
         self.queue: deque[Call] = deque()
+        self.batch_sizes: Counter[int] = Counter()
+        """How often a worker was handed so many calls at once."""
         self.alarm: Alarm | None = None
         self.on_handed: Callable[[Slot], None] | None = None
         self.on_empty: Callable[[], None] | None = None
@@ -178,6 +180,7 @@ class Dispatcher:
     def _hand(self, serving: Serving, calls: list[Call], now: float) -> None:
         slot = serving.free_slots.pop()
         serving.requests += len(calls)
+        self.batch_sizes[len(calls)] += 1
         self._next += 1
         slot.hand(calls, now, self._request_timeout_s)
         if self.on_handed is not None:

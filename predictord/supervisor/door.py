@@ -8,6 +8,7 @@ API; `tests/supervisor/test_uvicorn_contract.py` names it.
 
 from collections.abc import Sequence
 from enum import Enum
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +28,7 @@ from predictord.wire import AnswerHead, RequestHead, StreamStart
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
 _SMALL_BODY_BYTES = 1 << 14
 _UNKNOWN = -1
+_WRONG_LENGTH = Problem(Code.PREDICTOR_ERROR, "the stream does not have the length that its Content-Length announced")
 
 
 class Phase(Enum):
@@ -184,7 +186,7 @@ class Door(HttpToolsProtocol):
             call = self._call
             if call is None:
                 return
-            call.arrived = self.loop.time()
+            call.arrived = monotonic()  # the loop's own time has milliseconds only
             call.body = self._body.pieces
             call.head.body_bytes = self._body.size
             self.proxy.submit(call)
@@ -198,8 +200,7 @@ class Door(HttpToolsProtocol):
         if head.problem is not None:
             self.fail(call, head.problem)
             return
-        if head.status >= 500:
-            self.proxy.failed += 1
+        self.proxy.done(call, head.status)
         block = reply.whole(call, head.status, head.header_block, len(body), self._extra, keep_alive=self._keep_alive)
         if len(body) <= _SMALL_BODY_BYTES:
             self.transport.write(block + body)
@@ -223,8 +224,9 @@ class Door(HttpToolsProtocol):
         if self._stream is None:
             return
         if not self._stream.send(chunks):
+            self.proxy.count_failure(call, _WRONG_LENGTH)
             self._cut()
-            self.proxy.client_left(call)  # nothing more of it can be sent
+            self.proxy.abandon(call)  # nothing more of it can be sent
         elif self.flow.write_paused and call.slot is not None:
             call.slot.pause_reading()  # `pause_writing` is not called again for what was full already
 
@@ -237,8 +239,10 @@ class Door(HttpToolsProtocol):
                 self._stream.send([problem.event(call.head.id, worker=call.place_id, debug=self.proxy.debug)])
             self._cut()
         elif self._stream.end():
+            self.proxy.done(call, self._stream.status)
             self._complete()
         else:
+            self.proxy.count_failure(call, _WRONG_LENGTH)
             self._cut()
 
     def pause_writing(self) -> None:

@@ -1,6 +1,7 @@
 """What all doors share: who may call, the dispatcher behind them, their limits and their counts."""
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from predictord.problem import Code, Problem
@@ -9,6 +10,7 @@ from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.limits import SWEEP_S, BodyBudget
+from predictord.supervisor.tally import CLIENT_LEFT, Tally
 
 if TYPE_CHECKING:
     from predictord.supervisor.door import Door
@@ -34,8 +36,9 @@ class Proxy:
         self._failures = failures
         self.total = 0
         """Predictions asked for, whatever became of them."""
-        self.failed = 0
-        """Those answered with a 5xx."""
+        self.tally = Tally(time.monotonic, lambda: len(dispatcher.queue))
+        self.done = self.tally.done
+        """A prediction has been answered with this status."""
         self._doors: set[Door] = set()
         self._someone = asyncio.Event()
         self.quiet = asyncio.Event()
@@ -60,7 +63,12 @@ class Proxy:
         self.dispatcher.submit(call)
 
     def client_left(self, call: Call) -> None:
-        """The client of a call is gone: it never starts if it is queued, and is told to stop if it can."""
+        """The client of a call is gone."""
+        self.done(call, CLIENT_LEFT)
+        self.abandon(call)
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for a call any more: it never starts if it is queued, and is told to stop if it can."""
         call.client = None
         if call.stage is Stage.QUEUED:
             self.dispatcher.withdraw(call)
@@ -70,15 +78,17 @@ class Proxy:
 
     def count_failure(self, call: Call, problem: Problem) -> None:
         """A prediction ends with this problem."""
+        self.tally.failed_with(call, problem)
         if problem.status >= 500:
-            self.failed += 1
             self._failures.record(problem, call.place_id)
 
     def count_refusal(self, problem: Problem) -> None:
         """A request is refused before it was a call."""
         if problem.code is Code.QUEUE_FULL:
             self.total += 1
-            self.failed += 1
+            self.tally.turned_away(problem)
+        else:
+            self.tally.refusals[problem.code.value] += 1
 
     async def run(self) -> None:
         """Keep the doors' time limits until cancelled; sleeps for good while nobody is connected."""

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -125,7 +126,7 @@ class Supervisor:
             max_queue=settings.max_queue,
             queue_timeout_s=settings.queue_timeout_s,
             request_timeout_s=settings.request_timeout_s,
-            clock=loop.time,
+            clock=time.monotonic,
             outlook=lambda: self._fleet.outlook(),  # noqa: PLW0108 - the fleet is made below
         )
         self._fleet = Fleet(

@@ -38,7 +38,7 @@ class Status:
             "reload": None if self._reloader.last is None else self._reloader.last.document(),
             "workers": [_worker(place, vram) for place in fleet.places],
             "queue": {"depth": len(self._dispatcher.queue), "limit": queue_limit},
-            "requests": {"total": self._proxy.total, "failed": self._proxy.failed, "in_flight": fleet.in_hand},
+            "requests": {"total": self._proxy.total, "failed": self._proxy.tally.failed, "in_flight": fleet.in_hand},
         }
 
     def summary(self) -> dict[str, Any]:

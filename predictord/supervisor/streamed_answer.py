@@ -19,6 +19,7 @@ class StreamedAnswer:
     def __init__(
         self, transport: asyncio.Transport, call: Call, start: StreamStart, extra: bytes, *, keep_alive: bool
     ) -> None:
+        self.status = start.status
         self._transport = transport
         self._bodiless = start.status in BODILESS
         self._owed = None if self._bodiless else start.length

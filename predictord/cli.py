@@ -166,5 +166,27 @@ def predict(
     return predict_here(settings, *make_request(data, form, content_type, header, query))
 
 
+@predictord.group()
+def service() -> None:
+    """Have systemd keep a predictor served."""
+
+
+@service.command(cls=GroupedCommand, params=_setting_options(*declared()))
+@_predictor_argument
+@click.option("--name", metavar="NAME", help="Of the unit.  [default: predictord- and the predictor's name]")
+def install(*, predictor: str, name: str | None, **flags: Any) -> ExitCode:
+    """Write a systemd user unit that serves a predictor.
+
+    It takes the options of serve. What to do next is printed.
+    """
+    from predictord.service import install_unit, left_behind, make_unit, user_units_folder
+
+    unit = make_unit(read_settings(predictor, flags, {}), flags, name)
+    for variable in left_behind(os.environ):
+        _say(f"note: {variable} is set in this shell and will not be in the service; give it a flag instead")
+    click.echo(install_unit(unit, user_units_folder(os.environ)))
+    return ExitCode.STOPPED
+
+
 for verb in daemon_verbs.VERBS:
     predictord.add_command(verb)

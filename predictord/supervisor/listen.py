@@ -52,9 +52,9 @@ def _open(family: int, address: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise StartError(
-                f"port {port} on {address} is in use; stop what listens there, or choose another with --port"
-            ) from error
+            from predictord.supervisor.port_holder import cure
+
+            raise StartError(f"port {port} on {address} is in use{cure(port)}") from error
         if error.errno in (errno.EACCES, errno.EPERM):
             raise StartError(f"port {port} on {address} needs root; choose one above 1023 with --port") from error
         if family == socket.AF_INET6 and address == "::1":

@@ -13,6 +13,7 @@ import click
 from predictord import __version__, daemon_verbs
 from predictord.errors import ExitCode, PredictordError, PredictorError, SettingsError, StartError
 from predictord.kinds import SWITCH
+from predictord.log_files import LogFolder
 from predictord.settings import Setting, Settings, declared
 from predictord.sources import read_settings, unknown_variables
 
@@ -105,16 +106,26 @@ def predictord() -> None:
 
 @predictord.command(cls=GroupedCommand, params=_setting_options(*declared()))
 @_predictor_argument
-def serve(predictor: str, **flags: Any) -> ExitCode:
+@click.option("--detach", is_flag=True, help="Serve in the background; returns when it is ready.")
+def serve(*, predictor: str, detach: bool, **flags: Any) -> ExitCode:
     """Serve a predictor (default: predictor.py) over HTTP.
 
     Each option may also come from PREDICTORD_NAME in the environment or from
     predictord.toml beside the predictor, as name = value.
     """
     settings = _read_settings(predictor, flags)
-    from predictord.supervisor.run import serve as run_service
+    logs = LogFolder(os.environ) if detach else None
 
-    return run_service(settings, reread=lambda: read_settings(predictor, flags, os.environ))
+    def run() -> ExitCode:
+        from predictord.supervisor.run import serve as run_service
+
+        return run_service(settings, lambda: read_settings(predictor, flags, os.environ), logs)
+
+    if logs is None:
+        return run()
+    from predictord.detach import serve_detached
+
+    return serve_detached(run, settings, logs)
 
 
 @predictord.command()

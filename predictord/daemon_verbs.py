@@ -1,10 +1,11 @@
 """The verbs that talk to a running daemon, chosen by its port, its predictor, or being the only one."""
 
+import os
 from collections.abc import Callable
 
 import click
 
-from predictord.errors import ExitCode, PredictorError
+from predictord.errors import ExitCode, PredictordError, PredictorError, SettingsError
 
 
 def _chooses_daemon(verb: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
@@ -47,4 +48,42 @@ def stop(predictor: str | None, port: int | None) -> ExitCode:
     return ExitCode.STOPPED
 
 
-VERBS: tuple[click.Command, ...] = (reload, stop)
+@click.command()
+@_chooses_daemon
+@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on with each entry as it comes.")
+@click.option("-n", "count", type=click.IntRange(0), default=100, show_default=True, help="Entries to begin with.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line, with all that is known of each entry.")
+def logs(*, predictor: str | None, port: int | None, is_followed: bool, count: int, as_json: bool) -> ExitCode:
+    """Show what a daemon has printed lately.
+
+    Of a detached one that is gone the end of its log file.
+    """
+    from predictord import log_verb
+    from predictord.log_files import LogFolder
+    from predictord.runtime import RuntimeFolder, choose
+
+    folder = RuntimeFolder()
+    try:
+        daemon = choose(folder.living(), predictor, port)
+    except SettingsError:
+        raise
+    except PredictordError as absence:
+        left = log_verb.left_behind(LogFolder(os.environ), predictor, port, count)
+        if left is None:
+            raise
+        path, lines = left
+        for line in lines:
+            click.echo(line)
+        raise PredictordError(f"{absence}; this was the end of {path}") from None
+    show = log_verb.follow if is_followed else log_verb.last_entries
+    try:
+        for entry in show(folder, daemon, count, as_json=as_json):
+            click.echo(entry)
+    except KeyboardInterrupt:
+        return ExitCode.STOPPED
+    if is_followed:
+        click.echo(f"predictord: {daemon.label} has ended", err=True)
+    return ExitCode.STOPPED
+
+
+VERBS: tuple[click.Command, ...] = (logs, reload, stop)

@@ -27,7 +27,8 @@ _PAUSE_S = 0.01
 class Daemon(msgspec.Struct, frozen=True):
     """What a living daemon's PID.json says.
 
-    `predictor` is the absolute path it was started with, links kept; `started` is UTC, as ISO 8601.
+    `predictor` is the absolute path it was started with, links kept; `started` is UTC, as
+    ISO 8601; `log` is the path of its log file, where it has one.
     """
 
     pid: int
@@ -35,6 +36,7 @@ class Daemon(msgspec.Struct, frozen=True):
     urls: list[str]
     predictor: str
     started: str
+    log: str | None = None
 
     @property
     def label(self) -> str:
@@ -94,14 +96,14 @@ class RuntimeFolder:
         return self.path / f"{pid}.sock"
 
     @contextmanager
-    def register(self, predictor: str, urls: Sequence[str]) -> Iterator[Path]:
+    def register(self, predictor: str, urls: Sequence[str], log: Path | None = None) -> Iterator[Path]:
         """Make this process a daemon that verbs find, for the block; gives the path for its control socket.
 
         At the end of the block both files are removed. Raises StartError.
         """
         port = int(urls[0].rpartition(":")[2])
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        daemon = Daemon(os.getpid(), port, list(urls), predictor, started)
+        daemon = Daemon(os.getpid(), port, list(urls), predictor, started, None if log is None else str(log))
         try:
             with suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)

@@ -22,7 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Protocol, TextIO, cast
 
+from predictord.supervisor.log_file import LogFile
 from predictord.supervisor.log_line import render_json, render_plain
+from predictord.supervisor.log_tail import LogTail
 
 LOGGER = "predictord"
 QUEUED_RECORDS = 4096
@@ -70,8 +72,10 @@ class LoadingDisplay:
 
 
 @contextmanager
-def open_console(log_format: str, stream: TextIO | None) -> Iterator[LoadingDisplay]:
-    """Show on `stream` what is logged inside the block.
+def open_console(
+    log_format: str, stream: TextIO | LogFile | None, tail: LogTail | None = None
+) -> Iterator[LoadingDisplay]:
+    """Show on `stream` what is logged inside the block, and remember the end of it in `tail`.
 
     `log_format` is `pretty`, `plain`, `json`, or `auto`: pretty on a terminal, else plain.
     `stream` must have a file descriptor; `None` (standard output was closed) shows
@@ -80,7 +84,8 @@ def open_console(log_format: str, stream: TextIO | None) -> Iterator[LoadingDisp
     """
     if log_format == "auto":
         log_format = "pretty" if stream is not None and stream.isatty() else "plain"
-    inbox, sink = _Inbox(), _Sink(stream)
+    inbox = _Inbox(tail)
+    sink = stream if isinstance(stream, LogFile) else _Sink(stream)
     loading = LoadingDisplay(inbox.records)
     writer = _Writer(inbox, sink, _view(log_format, sink, loading))
     ours, root = logging.getLogger(LOGGER), logging.getLogger()
@@ -106,7 +111,7 @@ class _View(Protocol):
     def refresh(self) -> None: ...
 
 
-def _view(log_format: str, sink: "_Sink", loading: LoadingDisplay) -> _View:
+def _view(log_format: str, sink: "_Sink | LogFile", loading: LoadingDisplay) -> _View:
     if log_format != "pretty":
         return _LinesView(sink, is_json=log_format == "json")
     from predictord.supervisor.terminal import TerminalView
@@ -119,7 +124,7 @@ class _LinesView:
 
     is_live = False
 
-    def __init__(self, sink: "_Sink", *, is_json: bool) -> None:
+    def __init__(self, sink: "_Sink | LogFile", *, is_json: bool) -> None:
         self._sink = sink
         self._render = render_json if is_json else render_plain
 
@@ -133,17 +138,18 @@ class _LinesView:
 class _Inbox(logging.Handler):
     """Queues records and counts those that find no room. `dropped` only grows, so that its reader needs no lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, tail: LogTail | None) -> None:
         super().__init__()
         self.records: _Records = queue.Queue(maxsize=QUEUED_RECORDS)
         self.dropped = 0
+        self._tail = tail
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.records.full():  # before the work of formatting
-            self.dropped += 1
-            return
         try:
-            self.records.put_nowait(_settled(record))
+            settled = _settled(record)
+            if self._tail is not None:
+                self._tail.append(settled)
+            self.records.put_nowait(settled)
         except queue.Full:
             self.dropped += 1
         except Exception:
@@ -212,7 +218,7 @@ class _Writer:
     for ever, and the process must be able to end.
     """
 
-    def __init__(self, inbox: _Inbox, sink: _Sink, view: _View) -> None:
+    def __init__(self, inbox: _Inbox, sink: _Sink | LogFile, view: _View) -> None:
         self._inbox = inbox
         self._sink = sink
         self._view = view

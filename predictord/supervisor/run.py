@@ -15,9 +15,10 @@ from uuid import uuid4
 
 import uvloop
 
-from predictord.errors import ExitCode
+from predictord.errors import ExitCode, StartError
 from predictord.generation import Generation
 from predictord.linux import become_subreaper
+from predictord.log_files import LogFolder
 from predictord.problem import Code, Problem
 from predictord.runtime import RuntimeFolder
 from predictord.settings import Settings
@@ -33,6 +34,8 @@ from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.listen import listen, urls
+from predictord.supervisor.log_file import LogFile
+from predictord.supervisor.log_tail import LogTail
 from predictord.supervisor.proxy import Proxy
 from predictord.supervisor.signals import StopSignals
 from predictord.supervisor.watchdog import Watchdog
@@ -49,35 +52,50 @@ _GUARDIAN_LIMIT_S = 2.0
 _OPEN_FILES = 65_536
 
 
-def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> ExitCode:
+def serve(
+    settings: Settings, reread: Callable[[], Settings] | None = None, log_folder: LogFolder | None = None
+) -> ExitCode:
     """Serve until stopped; blocks. Raises `SettingsError` and `StartError` before anything is loaded.
 
-    `reread` reads the settings anew when a configuration file has changed.
+    `reread` reads the settings anew when a configuration file has changed. With a
+    `log_folder` a file there is the console, and takes the place of stdout and stderr once
+    the daemon is registered.
     """
-    with open_console(settings.log_format, sys.stdout) as loading:
+    sockets = listen(settings.host, settings.port)
+    log_file = None if log_folder is None else _open_log(log_folder, settings, sockets)
+    log_path = None if log_file is None else log_file.path
+    tail = LogTail()
+    with open_console(settings.log_format, log_file or sys.stdout, tail) as loading:
         discovery = discover(settings.devices)
         for note in discovery.notes:
             log.info("%s", note, extra={"event": "devices"})
         generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
-        sockets = listen(settings.host, settings.port)
         devices = [device for device in discovery.devices for _ in range(settings.workers_per_device)]
         _allow_many_files()
         become_subreaper()
         with (
-            RuntimeFolder().register(str(settings.predictor_path), urls(sockets)) as control_path,
+            RuntimeFolder().register(str(settings.predictor_path), urls(sockets), log_path) as control_path,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(Supervisor(settings, loading, reread).run(devices, generation, sockets, control_path))
+            if log_file is not None:
+                log_file.take_over()
+            supervisor = Supervisor(settings, loading, tail, reread)
+            return runner.run(supervisor.run(devices, generation, sockets, control_path))
 
 
 class Supervisor:
     """One daemon's life."""
 
     def __init__(
-        self, settings: Settings, loading: LoadingDisplay, reread: Callable[[], Settings] | None = None
+        self,
+        settings: Settings,
+        loading: LoadingDisplay,
+        tail: LogTail,
+        reread: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
         self._reread = reread
+        self._tail = tail
         self._loading = loading
 
     async def run(
@@ -178,11 +196,23 @@ class Supervisor:
 
     def _make_handlers(self) -> dict[str, Handler]:
         """What verbs may ask of this daemon."""
-        return {"stop": self._stop_by_verb, "reload": self._editing.reload_by_verb}
+        return {
+            "logs": self._tail.by_verb,
+            "ready": self._ready_by_verb,
+            "stop": self._stop_by_verb,
+            "reload": self._editing.reload_by_verb,
+        }
 
     async def _stop_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._signals.ask_to_stop()
         return {"drain_timeout_s": self._settings.drain_timeout_s}
+
+    async def _ready_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Wait until a worker can answer, or none is going to; says why."""
+        fleet = self._fleet
+        await fleet.until(lambda: fleet.unready() is None or fleet.outlook() is not None)
+        problem = fleet.unready()
+        return {"detail": problem and problem.detail, "traceback": problem and problem.traceback}
 
     def _tell_start(self, generation: Generation, sockets: list[socket.socket]) -> None:
         count = len(self._fleet.places)
@@ -243,6 +273,14 @@ class Supervisor:
             async with asyncio.timeout(_FLUSH_LIMIT_S):
                 await self._proxy.quiet.wait()
         self._proxy.close_doors(abort=True)
+
+
+def _open_log(folder: LogFolder, settings: Settings, sockets: list[socket.socket]) -> LogFile:
+    path = folder.log_for(settings.predictor_path, sockets[0].getsockname()[1])
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise StartError(f"cannot write the log {path}: {error.strerror}") from error
 
 
 async def _either(*events: asyncio.Event, done: "asyncio.Task[None] | None" = None) -> None:

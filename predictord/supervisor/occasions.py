@@ -2,69 +2,77 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
-# The documented backend of `watchfiles.awatch`; that opens its watch only while it waits,
-# too late for a look at what happened before.
-from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
-
+from predictord.supervisor.folder_events import FolderEvents
 from predictord.supervisor.watch_list import WatchList
 
 log = logging.getLogger("predictord")
 
-_STEP_MS = 20
-"""How often the thread asks for events: sets how soon a save is seen, and what idling costs."""
-_DEBOUNCE_MS = 300
-_LOOK_MS = 2000
+_LOOK_S = 2.0
+"""For file systems without events: a network's, when another machine writes."""
 
 
-async def occasions(make_list: Callable[[], WatchList], renew: threading.Event) -> AsyncGenerator[None, None]:
-    """Yield at once and then whenever there is cause to look, each time with the watch open already.
+class Occasions:
+    """Asks for a look at what a watch list names; to be used on one event loop.
 
-    `make_list` is called anew, in a thread, before each look. Setting `renew` is a cause,
-    too. After a cancellation the thread ends within 30 ms.
+    `make_list` is called in a thread before each look, since what was seen may name other files.
     """
-    folders: dict[str, tuple[int, int]] = {}
-    notify = None
-    while True:
-        renew.clear()
-        watch_list = await asyncio.to_thread(make_list)
-        if watch_list.folders != folders:
-            folders, notify = watch_list.folders, _open(list(watch_list.folders))
-        yield
+
+    def __init__(self, make_list: Callable[[], WatchList]) -> None:
+        self._make_list = make_list
+        self._watch_list: WatchList
+        self._events: FolderEvents | None = None
+        self._watched: dict[str, tuple[int, int]] = {}
+        self._cause = asyncio.Event()
+
+    def renew(self) -> None:
+        """Make the list anew, and have a look."""
+        self._cause.set()
+
+    async def come(self) -> AsyncGenerator[None, None]:
+        """Yield at once and then whenever there is cause to look, each time with the watch open already."""
         try:
-            await asyncio.to_thread(_wait, notify, watch_list, renew)
-        except WatchfilesRustInternalError as error:
-            log.warning("the watch on the predictor's files broke and is opened anew: %s", error)
-            folders = {}
-            await asyncio.sleep(_LOOK_MS / 1000)
+            while True:
+                self._cause.clear()
+                self._watch_list = await asyncio.to_thread(self._make_list)
+                if self._watch_list.folders != self._watched:
+                    self._close()
+                    self._open(self._watch_list.folders)
+                yield
+                await self._wait()
         finally:
-            renew.set()  # ends the thread if this task was cancelled
+            self._close()
 
-
-def _open(folders: list[str]) -> RustNotify | None:
-    try:
-        return RustNotify(
-            folders, debug=False, force_polling=False, poll_delay_ms=0, recursive=False, ignore_permission_denied=True
-        )
-    except FileNotFoundError:
-        return None  # a folder that is just being replaced; the next look finds out
-    except (OSError, WatchfilesRustInternalError) as error:
-        log.warning("cannot watch %s (%s); looking every %d s instead", folders, error, _LOOK_MS // 1000)
-        return None
-
-
-def _wait(notify: RustNotify | None, watch_list: WatchList, renew: threading.Event) -> None:
-    """Block until an event concerns us, a file differs, or `renew` is set."""
-    while not renew.is_set():
-        if notify is None:
-            renew.wait(_LOOK_MS / 1000)
-            events = None
-        else:
-            events = notify.watch(_DEBOUNCE_MS, _STEP_MS, _LOOK_MS, renew)
-        if isinstance(events, set):
-            if any(watch_list.concerns(path) for _, path in events):
+    async def _wait(self) -> None:
+        while not self._cause.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._cause.wait()
+                    return
+            if await asyncio.to_thread(self._watch_list.is_stale):
                 return
-        elif watch_list.is_stale():
+
+    def _open(self, folders: dict[str, tuple[int, int]]) -> None:
+        self._watched = folders
+        try:
+            self._events = FolderEvents(folders)
+        except OSError as error:
+            log.warning("cannot watch %s (%s); looking every %g s instead", ", ".join(folders), error, _LOOK_S)
             return
+        asyncio.get_running_loop().add_reader(self._events.fileno(), self._on_events, self._events)
+
+    def _on_events(self, events: FolderEvents) -> None:
+        paths = events.read()
+        if not self._watched.keys().isdisjoint(paths):  # a folder itself: its watch may have ended
+            self._watched = {}
+            self._cause.set()
+        elif any(map(self._watch_list.concerns, paths)):
+            self._cause.set()
+
+    def _close(self) -> None:
+        if self._events is not None:
+            asyncio.get_running_loop().remove_reader(self._events.fileno())
+            self._events.close()
+            self._events = None

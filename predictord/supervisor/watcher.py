@@ -7,7 +7,6 @@ is reported once two readings agree and nobody is writing any of what changed.
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from predictord.project import folders_named
 from predictord.settings import Settings
 from predictord.sources import TOML_NAME
 from predictord.supervisor.fingerprint import fingerprints
-from predictord.supervisor.occasions import occasions
+from predictord.supervisor.occasions import Occasions
 from predictord.supervisor.settle import patience_s
 from predictord.supervisor.watch_list import WatchList
 
@@ -97,7 +96,7 @@ class Watcher:
         self._has_new_paths = True
         """Whether the next look meets paths that were not watched before, and that are no news therefore."""
         self._problem = ""
-        self._renew = threading.Event()
+        self._occasions = Occasions(self._list)
 
     def follow(self, generation: Generation, settings: Settings | None = None) -> None:
         """Compare with this generation from now on, and watch its files: those that an import found late are known now.
@@ -110,7 +109,7 @@ class Watcher:
         if settings is not None:
             self._settings = settings
             self._has_new_paths = True
-        self._renew.set()
+        self._occasions.renew()
 
     async def changes(self) -> AsyncGenerator[Change, None]:
         """Each settled change, at most one in 300 ms; a problem once, and its end.
@@ -120,7 +119,7 @@ class Watcher:
         """
         loop = asyncio.get_running_loop()
         next_at = loop.time()
-        async with aclosing(occasions(self._list, self._renew)) as causes:
+        async with aclosing(self._occasions.come()) as causes:
             async for _ in causes:
                 await asyncio.sleep(max(0.0, next_at - loop.time()))
                 change = await self._settled_change()
@@ -172,7 +171,7 @@ class Watcher:
             return Change(ChangeKind.PROBLEM, paths, problem=seen.problem)
         self._newest = msgspec.structs.replace(seen.generation, number=self._number())
         self._others = seen.others
-        self._renew.set()  # its files may be others
+        self._occasions.renew()  # its files may be others
         return Change(self._kind_of(paths), paths, self._newest)
 
     def _changed_paths(self, seen: _Reading) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictord.problem import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from predictord.supervisor.events import Events
 from predictord.supervisor.openapi import describe
 from predictord.supervisor.status import Status
 
@@ -19,7 +20,7 @@ _PREDICT_METHODS = {"/": "GET, HEAD, POST", "/predict": "POST"}
 """Predictions never come here, so the router does not know their method."""
 
 
-def build_app(status: Status, *, queue_limit: int, debug: bool) -> ASGIApp:
+def build_app(status: Status, events: Events, *, debug: bool) -> ASGIApp:
     """The app behind the door."""
 
     async def summary(request: Request) -> Response:
@@ -33,7 +34,7 @@ def build_app(status: Status, *, queue_limit: int, debug: bool) -> ASGIApp:
         return PlainTextResponse("ready\n") if problem is None else _problem(request, problem, debug)
 
     async def document(request: Request) -> Response:
-        return _json(await status.document(queue_limit=queue_limit))
+        return _json(await status.document())
 
     async def openapi(request: Request) -> Response:
         return _json(describe(status.payload_schema))
@@ -52,6 +53,7 @@ def build_app(status: Status, *, queue_limit: int, debug: bool) -> ASGIApp:
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", document),
+        Route("/events", events.answer),
         Route("/openapi.json", openapi),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: on_http_error})

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Sequence
 
-from predictord.supervisor.nvml import NvmlReport, probe_async
+from predictord.supervisor.nvml import NvmlReport, Outcome, probe_async
 from predictord.supervisor.place import Place
 from predictord.supervisor.room import Room
 
 _FRESH_S = 2.0
+_HUNG_S = 60.0
+"""A driver that does not answer costs every question ten seconds."""
 _EXCLUSIVE = frozenset({1, 3})  # nvmlComputeMode_t: one thread's, one process's
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -62,25 +65,36 @@ def _gpu_room(report: NvmlReport, uuid: str, pids: Sequence[int]) -> Room:
 
 
 class GpuMemory:
-    """What each process holds on the GPUs; asked for at most every two seconds, and not at all without GPUs."""
+    """What NVML says of the GPUs, asked at most every two seconds, and not at all without GPUs."""
 
     def __init__(self, *, has_gpus: bool) -> None:
         self._has_gpus = has_gpus
-        self._known: dict[int, int] = {}
-        self._asked_at = float("-inf")
+        self._report = NvmlReport(Outcome.NO_LIBRARY)
+        self._peaks: dict[int, int] = {}
+        self._stale_at = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def by_process(self) -> dict[int, int]:
-        """Bytes by process id; processes that NVML does not list are missing."""
+    async def report(self) -> NvmlReport:
+        """The latest report; one without cards where there are no GPUs."""
         if not self._has_gpus:
-            return {}
+            return self._report
+        clock = asyncio.get_running_loop().time
         async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if now - self._asked_at >= _FRESH_S:
-                report = await probe_async()
-                self._asked_at = asyncio.get_running_loop().time()
-                self._known = {}
-                for card in report.cards:
-                    for pid, used in (card.process_bytes or {}).items():
-                        self._known[pid] = self._known.get(pid, 0) + used
-            return self._known
+            if clock() >= self._stale_at:
+                self._report = await probe_async()
+                self._stale_at = clock() + (_HUNG_S if self._report.outcome is Outcome.HUNG else _FRESH_S)
+                used = self.by_process(self._report)
+                self._peaks = {pid: max(count, self._peaks.get(pid, 0)) for pid, count in used.items()}
+        return self._report
+
+    def peak(self, pid: int) -> int | None:
+        """The most that a living process was seen to hold; `None` for those that NVML does not list."""
+        return self._peaks.get(pid)
+
+    @staticmethod
+    def by_process(report: NvmlReport) -> dict[int, int]:
+        """Bytes by process id, on all GPUs; processes that NVML does not list are missing."""
+        held: Counter[int] = Counter()
+        for card in report.cards:
+            held.update(card.process_bytes or {})
+        return dict(held)

@@ -83,6 +83,8 @@ class Card(msgspec.Struct, frozen=True):
     instances: tuple[Instance, ...] | None = None
     process_bytes: dict[int, int] | None = None
     """Memory in use, by process id as the host counts them."""
+    utilization: float | None = None
+    """The share of the last moments, 0 to 1, in which a kernel ran."""
 
     @property
     def fault(self) -> str | None:
@@ -104,6 +106,13 @@ class NvmlReport(msgspec.Struct, frozen=True):
     detail: str = ""
     driver_version: str = ""
     cards: tuple[Card, ...] = ()
+
+    def card(self, uuid: str) -> Card | None:
+        """The card with this UUID, or with a MIG instance that has it."""
+        for card in self.cards:
+            if card.uuid == uuid or any(instance.uuid == uuid for instance in card.instances or ()):
+                return card
+        return None
 
     def memory(self, uuid: str) -> Memory | None:
         """The memory of the card or MIG instance with this UUID, where NVML tells it."""
@@ -226,6 +235,7 @@ def _card(nvml: Any, index: int) -> Card:
         known["compute_mode"] = _told(nvml, nvml.nvmlDeviceGetComputeMode, handle)
         known["instances"] = _instances(nvml, handle)
         known["process_bytes"] = _process_bytes(nvml, handle)
+        known["utilization"] = _utilization(nvml, handle)
     except nvml.NVMLError as error:
         known["error"] = f"{error} (NVML error {error.value})"
     return Card(**known)
@@ -264,6 +274,11 @@ def _process_bytes(nvml: Any, handle: Any) -> dict[int, int] | None:
     if processes is None:
         return None
     return {process.pid: process.usedGpuMemory for process in processes if process.usedGpuMemory is not None}
+
+
+def _utilization(nvml: Any, handle: Any) -> float | None:
+    told = _told(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+    return None if told is None else told.gpu / 100
 
 
 if __name__ == "__main__":

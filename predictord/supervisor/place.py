@@ -47,6 +47,11 @@ class LoadError:
     traceback: str = ""
     by_exception: bool = False
 
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return f"{self.detail}\n{self.traceback}" if self.traceback else self.detail
+
 
 class Role(Enum):
     """What a place is there for; the state says how it is."""

@@ -10,6 +10,7 @@ from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.failure_log import FailureLog
 from predictord.supervisor.limits import SWEEP_S, BodyBudget
+from predictord.supervisor.recent_failures import RecentFailures
 from predictord.supervisor.tally import CLIENT_LEFT, Tally
 
 if TYPE_CHECKING:
@@ -26,14 +27,15 @@ class Proxy:
         dispatcher: Dispatcher,
         max_body_bytes: int,
         debug: bool,
-        failures: FailureLog,
+        failure_log: FailureLog,
     ) -> None:
         self.access = access
         self.dispatcher = dispatcher
         self.max_body_bytes = max_body_bytes
         self.budget = BodyBudget(max_body_bytes)
         self.debug = debug
-        self._failures = failures
+        self._failure_log = failure_log
+        self.failures = RecentFailures(debug=debug)
         self.total = 0
         """Predictions asked for, whatever became of them."""
         self.tally = Tally(time.monotonic, lambda: len(dispatcher.queue))
@@ -80,7 +82,8 @@ class Proxy:
         """A prediction ends with this problem."""
         self.tally.failed_with(call, problem)
         if problem.status >= 500:
-            self._failures.record(problem, call.place_id)
+            self.failures.record(problem, call)
+            self._failure_log.record(problem, call.place_id)
 
     def count_refusal(self, problem: Problem) -> None:
         """A request is refused before it was a call."""

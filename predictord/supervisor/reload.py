@@ -12,6 +12,7 @@ from predictord.errors import PredictordError, PredictorError
 from predictord.generation import Generation
 from predictord.plan.model import Kind, Plan
 from predictord.supervisor.fleet import Fleet
+from predictord.supervisor.past_reloads import PastReloads
 from predictord.supervisor.place import LoadError
 from predictord.supervisor.swapper import Swapper
 from predictord.supervisor.turnover import Superseded, Turnover
@@ -76,6 +77,7 @@ class Reloader:
         self._newest: Request | None = None
         self._wanted = asyncio.Event()
         self.last: Record | None = None
+        self.past = PastReloads()
         self.on_done: Callable[[Record], None] | None = None
         self.is_reloading = False
 
@@ -92,7 +94,7 @@ class Reloader:
 
     def fail(self, number: int, why: str, error: LoadError) -> None:
         """Record a save that nothing can be loaded from."""
-        self._finish(Record(FAILED, number, 0.0, why, _text(error)), error)
+        self._finish(Record(FAILED, number, 0.0, why, error.text), error)
         self._fleet.changed.set()
 
     async def run(self) -> None:
@@ -126,7 +128,7 @@ class Reloader:
             traceback = fault.traceback if isinstance(fault, PredictorError) else ""
             kind, reason, error = FAILED, request.why, LoadError(str(fault), traceback)
         self._fleet.hurry()  # now, and not before: what starts during a reload starts with the old code
-        record = Record(kind, number, loop.time() - started, reason, _text(error))
+        record = Record(kind, number, loop.time() - started, reason, None if error is None else error.text)
         self._finish(record, error)
         for answer in request.answers:
             if not answer.done():
@@ -170,23 +172,27 @@ class Reloader:
 
     def _finish(self, record: Record, error: LoadError | None) -> None:
         self.last = record
-        self._tell(record, error)
+        self.past.add(record.document(), self._tell(record, error))
         if self.on_done is not None:
             self.on_done(record)
 
-    def _tell(self, record: Record, error: LoadError | None) -> None:
+    def _tell(self, record: Record, error: LoadError | None) -> str:
         took = f"{record.duration_s:.2f} s" if record.duration_s >= 1 else f"{record.duration_s * 1e3:.0f} ms"
         fields = {"event": "reload", **record.document()}
         serving = self._fleet.generation.number
         if error is not None:
             fate = f"generation {serving} serves on" if self._fleet.proven else "waiting for a save"
-            log.error("reload failed, %s: %s", fate, error.detail, extra={**fields, "traceback": error.traceback})
-        elif record.kind == Kind.SWAP:
-            log.info("swap: %s · weights kept · %s", record.reason, took, extra=fields)
+            line = f"reload failed, {fate}: {error.detail}"
+            log.error("%s", line, extra={**fields, "traceback": error.traceback})
+            return line
+        if record.kind == Kind.SWAP:
+            line = f"swap: {record.reason} · weights kept · {took}"
         elif record.kind == Kind.REPLACE:
-            log.info("replace: %s · generation %d · %s", record.reason, record.generation, took, extra=fields)
+            line = f"replace: {record.reason} · generation {record.generation} · {took}"
         else:
-            log.info("none: %s", record.reason, extra=fields)
+            line = f"none: {record.reason}"
+        log.info("%s", line, extra=fields)
+        return line
 
 
 def get_ready_to_plan(generation: Generation) -> None:
@@ -214,9 +220,3 @@ def _inheriting(newer: Request | None, older: Request | None) -> Request | None:
         fresh=newer.fresh or older.fresh,
         answers=newer.answers + older.answers,
     )
-
-
-def _text(error: LoadError | None) -> str | None:
-    if error is None:
-        return None
-    return f"{error.detail}\n{error.traceback}" if error.traceback else error.detail

@@ -119,7 +119,8 @@ class Supervisor:
                 fleet = group.create_task(self._fleet.run(generation))
                 control = group.create_task(ControlServer(self._make_handlers()).run(control_path))
                 await asyncio.sleep(0)  # the workers load while the imports below take their time
-                server = self._make_server()
+                server = self._make_server(urls(sockets))
+                events = group.create_task(self._events.run())
                 serving = group.create_task(server.run_on(sockets))
                 sweeping = group.create_task(self._proxy.run())
                 editing = group.create_task(self._editing.run())
@@ -128,7 +129,7 @@ class Supervisor:
                 code = await self._until_stopped()
                 self._loading.stop()
                 code = await self._stop(server, code)
-                for task in (notifying, editing, fleet, births, sweeping, control):
+                for task in (events, notifying, editing, fleet, births, sweeping, control):
                     task.cancel()
                 await asyncio.wait([serving], timeout=_FLUSH_LIMIT_S)
                 serving.cancel()
@@ -173,20 +174,24 @@ class Supervisor:
             dispatcher=self._dispatcher,
             max_body_bytes=settings.max_body_bytes,
             debug=settings.debug,
-            failures=FailureLog(loop.time),
+            failure_log=FailureLog(loop.time),
         )
 
-    def _make_server(self) -> "HttpServer":
+    def _make_server(self, where: list[str]) -> "HttpServer":
         from predictord.supervisor.app import build_app
+        from predictord.supervisor.details import Details
+        from predictord.supervisor.events import Events
         from predictord.supervisor.http_server import HttpServer
         from predictord.supervisor.memory import GpuMemory
         from predictord.supervisor.status import Status
 
         has_gpus = any(place.device.kind == "gpu" for place in self._fleet.places)
         gpu_memory = GpuMemory(has_gpus=has_gpus)
-        status = Status(self._fleet, self._dispatcher, self._proxy, self._editing.reloader, gpu_memory)
-        app = build_app(status, queue_limit=self._settings.max_queue, debug=self._settings.debug)
-        return HttpServer(app, self._proxy)
+        fleet, proxy, reloader = self._fleet, self._proxy, self._editing.reloader
+        status = Status(fleet, self._dispatcher, proxy, reloader, gpu_memory, queue_limit=self._settings.max_queue)
+        self._details = Details(status, fleet, proxy, reloader, gpu_memory, where)
+        self._events = Events(self._details)
+        return HttpServer(build_app(status, self._events, debug=self._settings.debug), proxy)
 
     async def _notify(self) -> None:
         if "NOTIFY_SOCKET" in os.environ:
@@ -199,9 +204,13 @@ class Supervisor:
         return {
             "logs": self._tail.by_verb,
             "ready": self._ready_by_verb,
+            "status": self._status_by_verb,
             "stop": self._stop_by_verb,
             "reload": self._editing.reload_by_verb,
         }
+
+    async def _status_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return await self._details.document()
 
     async def _stop_by_verb(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._signals.ask_to_stop()
@@ -268,6 +277,7 @@ class Supervisor:
         await self._fleet.stop()
         self._dispatcher.fail_queued(unserved)  # what a worker had not read when it was stopped
         server.close()
+        self._events.close()
         self._proxy.close_doors()
         with suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_LIMIT_S):

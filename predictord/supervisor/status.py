@@ -17,27 +17,35 @@ class Status:
     """Reads the daemon's parts, and changes none."""
 
     def __init__(
-        self, fleet: Fleet, dispatcher: Dispatcher, proxy: Proxy, reloader: Reloader, gpu_memory: GpuMemory
+        self,
+        fleet: Fleet,
+        dispatcher: Dispatcher,
+        proxy: Proxy,
+        reloader: Reloader,
+        gpu_memory: GpuMemory,
+        *,
+        queue_limit: int,
     ) -> None:
         self._reloader = reloader
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._proxy = proxy
         self._gpu_memory = gpu_memory
+        self._queue_limit = queue_limit
 
-    async def document(self, *, queue_limit: int) -> dict[str, Any]:
+    async def document(self) -> dict[str, Any]:
         """`GET /status`."""
         fleet = self._fleet
-        vram = await self._gpu_memory.by_process()
+        vram = self._gpu_memory.by_process(await self._gpu_memory.report())
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "state": self._state(),
+            "state": self.state,
             "predictor": self._predictor(),
             "generation": fleet.generation.number,
             "reload": None if self._reloader.last is None else self._reloader.last.document(),
-            "workers": [_worker(place, vram) for place in fleet.places],
-            "queue": {"depth": len(self._dispatcher.queue), "limit": queue_limit},
+            "workers": [self._worker(place, vram) for place in fleet.places],
+            "queue": {"depth": len(self._dispatcher.queue), "limit": self._queue_limit},
             "requests": {"total": self._proxy.total, "failed": self._proxy.tally.failed, "in_flight": fleet.in_hand},
         }
 
@@ -46,7 +54,7 @@ class Status:
         return {
             "service": "predictord",
             "version": __version__,
-            "state": self._state(),
+            "state": self.state,
             "predictor": self._predictor(),
             "generation": self._fleet.generation.number,
             "links": {
@@ -68,7 +76,9 @@ class Status:
         contracts = (place.contract for place in self._fleet.places)
         return next((contract.schema for contract in contracts if contract is not None), None)
 
-    def _state(self) -> str:
+    @property
+    def state(self) -> str:
+        """The state of the whole."""
         return self._fleet.state(reloading=self._reloader.is_reloading).value
 
     def _predictor(self) -> dict[str, Any]:
@@ -77,18 +87,17 @@ class Status:
         name = next((contract.class_name for contract in contracts if contract is not None), generation.class_name)
         return {"path": generation.path, "class": name}
 
-
-def _worker(place: Place, vram: dict[int, int]) -> dict[str, Any]:
-    device = place.device
-    pid = place.process.pid or None if place.process is not None else None
-    return {
-        "id": place.id,
-        "pid": pid,
-        "device": {"kind": device.kind, "index": device.index, "uuid": device.uuid, "name": device.name},
-        "state": place.state.value,
-        "generation": place.generation_number,
-        "requests": place.requests,
-        "restarts": place.restarts,
-        "rss_bytes": rss_bytes(pid) if pid is not None else None,
-        "vram_bytes": vram.get(pid) if pid is not None else None,
-    }
+    def _worker(self, place: Place, vram: dict[int, int]) -> dict[str, Any]:
+        device = place.device
+        pid = place.process.pid or None if place.process is not None else None
+        return {
+            "id": place.id,
+            "pid": pid,
+            "device": {"kind": device.kind, "index": device.index, "uuid": device.uuid, "name": device.name},
+            "state": place.state.value,
+            "generation": place.generation_number,
+            "requests": self._proxy.tally.requests_of(place.id),
+            "restarts": place.restarts,
+            "rss_bytes": rss_bytes(pid) if pid is not None else None,
+            "vram_bytes": vram.get(pid) if pid is not None else None,
+        }

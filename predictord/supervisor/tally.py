@@ -76,7 +76,7 @@ class _Track:
         cells: Counter[int] = Counter()
         for second in recent:
             cells.update(second.cells)
-        return _rates(cells, sum(second.failed for second in recent), now - max(since, started_at))
+        return _rates(cells, sum(second.failed for second in recent), max(1.0, now - max(since, started_at)))
 
 
 class Tally:

@@ -8,6 +8,7 @@
  *   memory.N total free used     bytes
  *   mode.N 2                     compute mode
  *   mig.N 1                      MIG mode; without it: not supported
+ *   utilization.N 37             percent; without it: not supported
  *   processes.N pid bytes ...
  *   rc.init 18                   what a function answers: rc.init, rc.count, and with .N or .N.M: rc.handle,
  *                                rc.uuid, rc.name, rc.memory, rc.mode, rc.mig, rc.processes; "hang" never returns,
@@ -21,6 +22,7 @@
 
 enum { NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, SLOTS = 7, CARDS = 16 };
 
+struct utilization { unsigned gpu, memory; };
 struct memory { unsigned long long total, free, used; };
 struct process { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; };
 
@@ -92,6 +94,14 @@ int nvmlDeviceGetComputeMode(char *path, unsigned *mode) {
     look_up("mode", path, value, sizeof value);
     *mode = atoi(value);
     return rc("mode", path);
+}
+
+int nvmlDeviceGetUtilizationRates(char *path, struct utilization *rates) {
+    char value[16];
+    if (!look_up("utilization", path, value, sizeof value)) return NOT_SUPPORTED;
+    rates->gpu = atoi(value);
+    rates->memory = 0;
+    return 0;
 }
 
 int nvmlDeviceGetMigMode(char *path, unsigned *current, unsigned *pending) {

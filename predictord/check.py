@@ -11,10 +11,11 @@ from predictord.settings import Settings
 from predictord.snapshot import take_snapshot
 from predictord.units import format_duration
 from predictord.wire import WorkerOptions
-from predictord.worker.contract import Contract, find_class, read_contract
+from predictord.worker.contract import Contract, Kind, find_class, read_contract, read_return_annotation
 from predictord.worker.failure import describe, hint, predictor_traceback
 from predictord.worker.loader import Loader
 from predictord.worker.payload import PayloadDecoder
+from predictord.worker.return_type import unsendable
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def check_predictor(settings: Settings) -> Report:
     generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
     os.environ.update(generation.environment)
     try:
-        contract = _load_contract(generation, settings)
+        cls, contract = _load_contract(generation, settings)
     except PredictorError as error:
         return Report((str(error),), has_faults=True)
     except KeyboardInterrupt:
@@ -43,17 +44,37 @@ def check_predictor(settings: Settings) -> Report:
         fault = f"{_place(error, generation)}: {describe(error)}" + (f" ({advice})" if advice else "")
         return Report((predictor_traceback(error).rstrip(), fault), has_faults=True)
     decoder = PayloadDecoder(contract.payload_annotation)
-    notes = (*contract.notes, *filter(None, [decoder.note]))
-    summary = _summary(generation, contract, has_schema=decoder.schema is not None)
-    return Report((*(f"note: {note}" for note in notes), summary), has_faults=False)
+    notes = [f"note: {note}" for note in _notes(settings, contract, decoder)]
+    faults = [*contract.faults, *_return_faults(cls, contract)]
+    if faults:
+        return Report((*notes, *faults), has_faults=True)
+    return Report((*notes, _summary(generation, contract, has_schema=decoder.schema is not None)), has_faults=False)
 
 
-def _load_contract(generation: Generation, settings: Settings) -> Contract:
+def _load_contract(generation: Generation, settings: Settings) -> tuple[type, Contract]:
     loader = Loader(generation)
     loader.enter()
     cls = find_class(loader.load(), generation.class_name)
     options = WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s)
-    return read_contract(cls, options)
+    return cls, read_contract(cls, options)
+
+
+def _return_faults(cls: type, contract: Contract) -> list[str]:
+    streams = contract.kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR)
+    fault = unsendable(read_return_annotation(cls), streams=streams, batched=contract.max_batch_size > 1)
+    return [f"{contract.place}: predict's return annotation {fault}"] if fault else []
+
+
+def _notes(settings: Settings, contract: Contract, decoder: PayloadDecoder) -> list[str]:
+    """What is no error, but may not be what its author thinks."""
+    notes = list(contract.notes)
+    if decoder.note:
+        notes.append(f"{contract.place}: {decoder.note}")
+    if settings.config and not contract.init_takes_config:
+        notes.append("the config goes nowhere, since __init__ has no argument `config`")
+    if contract.batch_interval_s and contract.max_batch_size == 1:
+        notes.append("batch_interval does nothing while max_batch_size is 1")
+    return notes
 
 
 def _place(error: BaseException, generation: Generation) -> str:

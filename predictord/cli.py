@@ -14,7 +14,7 @@ from predictord import __version__, daemon_verbs
 from predictord.errors import ExitCode, PredictordError, PredictorError, SettingsError, StartError
 from predictord.kinds import SWITCH
 from predictord.log_files import LogFolder
-from predictord.settings import Setting, Settings, declared
+from predictord.settings import PREDICTOR, Setting, Settings, declared
 from predictord.sources import read_settings, unknown_variables
 
 _EXIT_CODES = {SettingsError: ExitCode.USAGE, StartError: ExitCode.CANNOT_START}
@@ -95,6 +95,7 @@ def _read_settings(predictor: str, flags: dict[str, Any]) -> Settings:
     return settings
 
 
+_PREDICTOR_SETTINGS = [key for key, setting in declared().items() if setting.group == PREDICTOR]
 _predictor_argument = click.argument("predictor", default="predictor.py", metavar="[PREDICTOR[:CLASS]]")
 
 
@@ -138,11 +139,11 @@ def init(folder: Path) -> ExitCode:
     return ExitCode.STOPPED
 
 
-@predictord.command()
+@predictord.command(cls=GroupedCommand, params=_setting_options(*_PREDICTOR_SETTINGS))
 @_predictor_argument
-def check(predictor: str) -> ExitCode:
+def check(predictor: str, **flags: Any) -> ExitCode:
     """Import and validate a predictor, without building it."""
-    settings = _read_settings(predictor, {})
+    settings = _read_settings(predictor, flags)
     from predictord.check import check_predictor
 
     report = check_predictor(settings)
@@ -150,7 +151,7 @@ def check(predictor: str) -> ExitCode:
     return ExitCode.NO if report.has_faults else ExitCode.STOPPED
 
 
-@predictord.command(cls=GroupedCommand, params=_setting_options("config", "config_file"))
+@predictord.command(cls=GroupedCommand, params=_setting_options(*_PREDICTOR_SETTINGS))
 @_predictor_argument
 @click.option("-d", "--data", metavar="JSON|@FILE", help="The body: JSON, a file, or @- for stdin.")
 @click.option("-F", "--form", multiple=True, metavar="NAME=VALUE|@FILE", help="A field of a form instead; repeatable.")

@@ -10,20 +10,6 @@ import pytest
 from predictord import __version__
 from predictord.settings import declared
 
-PREDICTOR = """
-from pydantic import BaseModel
-
-class Ask(BaseModel):
-    text: str
-
-class PythonPredictor:
-    def __init__(self, config):
-        raise RuntimeError("check does not build")
-
-    def predict(self, payload: Ask, headers):
-        return payload.text
-"""
-
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREDICTORD_")}
@@ -112,58 +98,6 @@ def test_no_verb_shows_the_help_and_exits_2(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.returncode == 2
     assert "Commands:" in result.stderr
-
-
-def test_check_says_what_it_found_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "predictor.py").write_text(PREDICTOR)
-    result = run(tmp_path, "check")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == (
-        "predictor.py: class PythonPredictor, sync predict(payload, headers), no batching, with payload schema\n"
-    )
-
-
-def test_check_uses_the_settings_that_serve_would(tmp_path: Path) -> None:
-    (tmp_path / "predictor.py").write_text("class P:\n    async def predict(self, payload): ...\n")
-    (tmp_path / "predictord.toml").write_text('max_batch_size = 8\nbatch_interval = "5ms"\n')
-    result = run(tmp_path, "check", "predictor.py:P", PREDICTORD_PROT="1")
-    assert result.returncode == 0
-    assert result.stdout == (
-        "predictor.py: class P, async predict(payload), batches of 8 within 5ms, no payload schema\n"
-    )
-    assert result.stderr == (
-        "predictord: note: PREDICTORD_PROT is no setting and is ignored; the nearest is PREDICTORD_PORT\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "fault"),
-    [
-        ("class P:\n    def predict(self, payload):\n        return (\n", ":3: SyntaxError: '(' was never closed"),
-        ("x = 1\n\ny = x / 0\n", ":3: ZeroDivisionError: division by zero"),
-        ("def f():\n    return 1 / 0\n\nf()\n", ":2: ZeroDivisionError: division by zero"),
-        ("import json\njson.loads('')\n", ":2: json.decoder.JSONDecodeError: Expecting value"),
-        ("import sys\nsys.exit(5)\n", ":2: SystemExit: 5"),
-        ("class P:\n    def predict(self, model): ...\n", ":2: predict's argument `model` cannot be filled"),
-        ("import nothing_of_that_name\n", ":1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-        ("x = 1\n", ":1: no class has a predict method"),
-    ],
-)
-def test_check_tells_file_and_line_of_a_fault_and_exits_1(tmp_path: Path, source: str, fault: str) -> None:
-    path = tmp_path / "predictor.py"
-    path.write_text(source)
-    result = run(tmp_path, "check")
-    assert result.returncode == 1
-    assert result.stdout.splitlines()[-1].startswith(f"{path}{fault}")
-    assert "predictord/worker" not in result.stdout
-
-
-def test_check_reads_the_environment_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("GREETING=hello\n")
-    (tmp_path / "predictor.py").write_text(
-        "import os\nassert os.environ['GREETING'] == 'hello'\nclass P:\n    def predict(self): ...\n"
-    )
-    assert run(tmp_path, "check").returncode == 0
 
 
 def test_ctrl_c_exits_130(tmp_path: Path) -> None:

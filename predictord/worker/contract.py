@@ -55,10 +55,13 @@ class Contract:
     `arguments` and `post_arguments` are passed by keyword; without a `post_predict` the
     latter is `None`. `post_predict` is `def`, or `async def` in an async predictor. Under
     batching `payload_annotation` is the type of one item; `inspect.Parameter.empty` asks
-    for no validation. `notes` are sentences for `check`, none of them an error.
+    for no validation. `place` is the file and line of `predict`. The rest is for `check`:
+    sentences that are no error (`notes`), or that don't keep it from being served although
+    every request would fail (`faults`).
     """
 
     class_name: str
+    place: str
     kind: Kind
     arguments: tuple[str, ...]
     post_arguments: tuple[str, ...] | None
@@ -68,6 +71,7 @@ class Contract:
     max_batch_size: int
     batch_interval_s: float
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def is_async(self) -> bool:
@@ -111,6 +115,9 @@ def read_contract(cls: type, options: WorkerOptions) -> Contract:
     """Read and check a predictor class; raises PredictorError that starts with `file:line:`."""
     if _owner(cls, "predict") is None:
         raise PredictorError(f"{_class_place(cls)}: {cls.__name__} has no predict method; add `def predict(self, ...)`")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise PredictorError(f"{_class_place(cls)}: {cls.__name__} is abstract and cannot be built; define {missing}")
     predict = _read_method(cls, "predict")
     arguments = _injected(predict, REQUEST_ARGUMENTS)
     max_batch_size = _first(options.max_batch_size, _class_count(cls, "max_batch_size", MAX_BATCH_SIZE), 1)
@@ -121,7 +128,7 @@ def read_contract(cls: type, options: WorkerOptions) -> Contract:
         )
     is_async = predict.kind in (Kind.ASYNC, Kind.ASYNC_GENERATOR)
     default_concurrency = ASYNC_CONCURRENCY if is_async else 1
-    annotation, notes = _payload_annotation(predict, batched=max_batch_size > 1)
+    annotation, notes, faults = _payload_annotation(predict, batched=max_batch_size > 1)
     if not arguments and any(parameter.kind in _VARIADIC for parameter in predict.parameters):
         notes.append(
             f"{predict.place}: predict is given nothing, since only parameters named {_alternatives(REQUEST_ARGUMENTS)}"
@@ -129,6 +136,7 @@ def read_contract(cls: type, options: WorkerOptions) -> Contract:
         )
     return Contract(
         class_name=cls.__name__,
+        place=predict.place,
         kind=predict.kind,
         arguments=arguments,
         post_arguments=_post_arguments(cls, is_async),
@@ -138,6 +146,7 @@ def read_contract(cls: type, options: WorkerOptions) -> Contract:
         max_batch_size=max_batch_size,
         batch_interval_s=_first(options.batch_interval_s, _class_interval(cls), 0.0),
         notes=tuple(notes),
+        faults=tuple(faults),
     )
 
 
@@ -266,28 +275,34 @@ def _post_arguments(cls: type, is_async: bool) -> tuple[str, ...] | None:
 def _takes_config(cls: type) -> bool:
     if isinstance(cls.__init__, types.WrapperDescriptorType):  # type: ignore[misc]  # of `object` or another C type
         return False
-    return "config" in _injected(_read_method(cls, "__init__"), INIT_ARGUMENTS)
+    method = _read_method(cls, "__init__")
+    if method.kind is not Kind.SYNC:
+        raise PredictorError(
+            f"{method.place}: nobody would run an __init__ of kind {method.kind}; make it `def`, without yield"
+        )
+    return "config" in _injected(method, INIT_ARGUMENTS)
 
 
 # --- the type of `payload`
 
 
-def _payload_annotation(predict: _Method, *, batched: bool) -> tuple[Any, list[str]]:
-    """The annotation without its list when batched, and what `check` says of one that is ignored."""
+def _payload_annotation(predict: _Method, *, batched: bool) -> tuple[Any, list[str], list[str]]:
+    """The annotation without its list when batched, and the notes and faults of one that is ignored."""
     parameter = next((parameter for parameter in predict.parameters if parameter.name == "payload"), None)
     if parameter is None or parameter.annotation is parameter.empty:
-        return inspect.Parameter.empty, []
+        return inspect.Parameter.empty, [], []
     about = f"{predict.place}: payload's annotation {inspect.formatannotation(parameter.annotation)} is ignored"
     try:
         annotation = _resolve(parameter.annotation, predict)
     except Exception as error:  # it may be any expression
-        return inspect.Parameter.empty, [f"{about}, since it cannot be evaluated here ({error})"]
+        return inspect.Parameter.empty, [f"{about}, since it cannot be evaluated here ({error})"], []
     if not batched or annotation is Any:
-        return annotation, []
+        return annotation, [], []
     plain = annotation.__origin__ if typing.get_origin(annotation) is typing.Annotated else annotation
     if (typing.get_origin(plain) or plain) in _LISTS:
-        return next(iter(typing.get_args(plain)), inspect.Parameter.empty), []
-    return inspect.Parameter.empty, [f"{about}, since payload is a list when max_batch_size > 1; write `list[...]`"]
+        return next(iter(typing.get_args(plain)), inspect.Parameter.empty), [], []
+    fault = f"{about}, since payload is a list when max_batch_size > 1; write `list[...]`"
+    return inspect.Parameter.empty, [], [fault]
 
 
 def _resolve(annotation: Any, method: _Method) -> Any:
@@ -296,6 +311,16 @@ def _resolve(annotation: Any, method: _Method) -> Any:
     holder = types.SimpleNamespace(__annotations__={"annotation": annotation})
     hints = typing.get_type_hints(holder, namespace, dict(vars(method.owner)), include_extras=True)
     return hints["annotation"]
+
+
+def read_return_annotation(cls: type) -> Any:
+    """What `predict` is annotated to return; `Any` if with nothing, or with what can't be evaluated."""
+    predict = _read_method(cls, "predict")
+    annotations = getattr(predict.functions[-1], "__annotations__", {})
+    try:
+        return _resolve(annotations.get("return", Any), predict)
+    except Exception:  # it may be any expression
+        return Any
 
 
 # --- class attributes

@@ -1,10 +1,17 @@
 """Payloads with a type: validated by pydantic, which is imported only for predictors that have one."""
 
+import inspect
 import sys
 from typing import Any
 
 import msgspec
-from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 
 
 class NoSchema(Exception):
@@ -21,11 +28,13 @@ class TypedPayload:
     note: str | None = None
 
     def __init__(self, annotation: Any) -> None:
-        name = getattr(annotation, "__name__", None) or str(annotation)
+        name = inspect.formatannotation(annotation)
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         except (PydanticUserError, PydanticUndefinedAnnotation) as error:
             reason = error.message.partition("\n")[0]
+            if isinstance(error, PydanticSchemaGenerationError):  # whose text is about models, which this is none of
+                reason = "pydantic has no schema for it, so that payload is what the request's Content-Type makes of it"
             raise NoSchema(f"payload's annotation {name} is ignored: {reason}") from error
         self._lists: frozenset[str] = frozenset()
         try:

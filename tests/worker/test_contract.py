@@ -244,6 +244,7 @@ def test_a_c_type_as_base_needs_no_config(load: Load) -> None:
         ("async def predict(self): ...\ndef post_predict(self): yield", 3, "nobody would run a post_predict of kind"),
         ("def predict(self): ...\ndef __init__(self, model): ...", 3, "__init__'s argument `model` cannot be filled"),
         ("def predict(self): ...\ndef __init__(config): ...", 3, "__init__ has no `self`"),
+        ("def predict(self): ...\nasync def __init__(self): ...", 3, "nobody would run an __init__ of kind async"),
         ("max_batch_size = 2\ndef predict(self): yield", 3, "predict is a generator, which cannot batch"),
         ("def predict(self): ...\nmax_batch_size = 0", 3, "max_batch_size is 0; it must be a whole number from 1 to"),
         ("def predict(self): ...\nmax_batch_size: int = True", 3, "max_batch_size is True; it must be"),
@@ -259,6 +260,22 @@ def test_says_where_and_what_to_do(load: Load, body: str, line: int, words: str)
     with pytest.raises(PredictorError) as caught:
         read_contract(module.Predictor, WorkerOptions())
     assert str(caught.value).startswith(f"{module.__file__}:{line}: {words}")
+
+
+def test_an_abstract_class_is_told_by_its_missing_methods(load: Load) -> None:
+    module = load(
+        """
+        import abc
+        class Base(abc.ABC):
+            @abc.abstractmethod
+            def predict(self): ...
+        class Predictor(Base):
+            '''Defines nothing.'''
+        """
+    )
+    with pytest.raises(PredictorError) as caught:
+        read_contract(module.Predictor, WorkerOptions())
+    assert str(caught.value) == f"{module.__file__}:6: Predictor is abstract and cannot be built; define predict"
 
 
 # --- the type of payload
@@ -305,7 +322,6 @@ def test_reads_the_type_of_payload(
             WorkerOptions(),
             "'Missing' is ignored, since it cannot be eval",
         ),
-        ("def predict(self, payload: int): ...", BATCHED, "int is ignored, since payload is a list"),
         ("def predict(self, *args, **kwargs): ...", WorkerOptions(), "predict is given nothing"),
     ],
 )
@@ -316,6 +332,13 @@ def test_notes_what_check_should_say(
     assert contract.payload_annotation is EMPTY
     assert len(contract.notes) == 1
     assert ".py:2: " in contract.notes[0] and words in contract.notes[0]
+
+
+def test_a_batch_whose_payload_is_annotated_as_one_item_is_a_fault_for_check(read: Callable[..., Contract]) -> None:
+    contract = read("def predict(self, payload: int): ...", BATCHED)
+    assert (contract.payload_annotation, contract.notes) == (EMPTY, ())
+    [fault] = contract.faults
+    assert ".py:2: payload's annotation int is ignored, since payload is a list when max_batch_size > 1" in fault
 
 
 # --- settings

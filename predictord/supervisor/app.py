@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictord.problem import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from predictord.supervisor.events import Events
+from predictord.supervisor.metrics import Metrics
 from predictord.supervisor.openapi import describe
 from predictord.supervisor.status import Status
 
@@ -20,7 +21,7 @@ _PREDICT_METHODS = {"/": "GET, HEAD, POST", "/predict": "POST"}
 """Predictions never come here, so the router does not know their method."""
 
 
-def build_app(status: Status, events: Events, *, debug: bool) -> ASGIApp:
+def build_app(status: Status, events: Events, metrics: Metrics, *, debug: bool) -> ASGIApp:
     """The app behind the door."""
 
     async def summary(request: Request) -> Response:
@@ -54,6 +55,7 @@ def build_app(status: Status, events: Events, *, debug: bool) -> ASGIApp:
         Route("/readyz", readyz),
         Route("/status", document),
         Route("/events", events.answer),
+        Route("/metrics", metrics.answer),
         Route("/openapi.json", openapi),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: on_http_error})

@@ -213,7 +213,8 @@ class Fleet(Roster):
         self.proven = True
         for place in old:
             place.role = Role.LEAVING
-        for candidate in candidates:
+        for place, candidate in zip(old, self.places, strict=True):
+            candidate.restarts = place.restarts  # its own may have gone on while the candidate loaded
             candidate.role = Role.SERVING
             self.learn_late_files(candidate)
             if candidate.state is WorkerState.READY:
@@ -230,6 +231,7 @@ class Fleet(Roster):
                 self._dispatcher.leave(place)
         self.places = sorted([*others, candidate], key=lambda place: place.id)
         self._others = [place for place in self._others if place is not candidate]
+        candidate.restarts = old.restarts
         candidate.role = Role.SERVING
         old.role = Role.LEAVING
         self.serve_generation(generation)

@@ -183,6 +183,7 @@ class Supervisor:
         from predictord.supervisor.events import Events
         from predictord.supervisor.http_server import HttpServer
         from predictord.supervisor.memory import GpuMemory
+        from predictord.supervisor.metrics import Metrics
         from predictord.supervisor.status import Status
 
         has_gpus = any(place.device.kind == "gpu" for place in self._fleet.places)
@@ -191,7 +192,8 @@ class Supervisor:
         status = Status(fleet, self._dispatcher, proxy, reloader, gpu_memory, queue_limit=self._settings.max_queue)
         self._details = Details(status, fleet, proxy, reloader, gpu_memory, where)
         self._events = Events(self._details)
-        return HttpServer(build_app(status, self._events, debug=self._settings.debug), proxy)
+        metrics = Metrics(status, fleet, self._dispatcher, proxy, reloader, gpu_memory)
+        return HttpServer(build_app(status, self._events, metrics, debug=self._settings.debug), proxy)
 
     async def _notify(self) -> None:
         if "NOTIFY_SOCKET" in os.environ:

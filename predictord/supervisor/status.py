@@ -60,6 +60,8 @@ class Status:
             "links": {
                 "predict": "POST /predict",
                 "status": "/status",
+                "events": "/events",
+                "metrics": "/metrics",
                 "health": "/healthz",
                 "readiness": "/readyz",
                 "schema": "/openapi.json",

@@ -15,7 +15,7 @@ import types
 import typing
 from collections import abc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -61,7 +61,7 @@ class Contract:
     """
 
     class_name: str
-    place: str
+    place: str = field(compare=False)
     kind: Kind
     arguments: tuple[str, ...]
     post_arguments: tuple[str, ...] | None

@@ -1,5 +1,6 @@
 """The verbs that talk to a running daemon, chosen by its port, its predictor, or being the only one."""
 
+import json
 import os
 from collections.abc import Callable
 
@@ -86,4 +87,32 @@ def logs(*, predictor: str | None, port: int | None, is_followed: bool, count: i
     return ExitCode.STOPPED
 
 
-VERBS: tuple[click.Command, ...] = (logs, reload, stop)
+@click.command()
+@_chooses_daemon
+@click.option("--watch", "is_watched", is_flag=True, help="Again each second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="All that is known, as one JSON object.")
+def status(*, predictor: str | None, port: int | None, is_watched: bool, as_json: bool) -> ExitCode:
+    """Show what a running daemon does: its workers, its GPUs, and what has failed lately.
+
+    Rates and latencies are of the last ten seconds. Without a choice, where several
+    daemons run, a line for each.
+    """
+    from predictord import status_verb
+    from predictord.runtime import RuntimeFolder, choose
+
+    folder = RuntimeFolder()
+    daemons = folder.living()
+    if len(daemons) > 1 and predictor is None and port is None and not is_watched and not as_json:
+        status_verb.show_all(folder, daemons)
+        return ExitCode.STOPPED
+    daemon = choose(daemons, predictor, port)
+    if as_json:
+        click.echo(json.dumps(status_verb.read_status(folder, daemon), indent=2))
+    elif is_watched:
+        status_verb.watch(folder, daemon)
+    else:
+        status_verb.show(folder, daemon)
+    return ExitCode.STOPPED
+
+
+VERBS: tuple[click.Command, ...] = (logs, reload, status, stop)

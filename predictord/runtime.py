@@ -68,18 +68,16 @@ def choose(daemons: Sequence[Daemon], predictor: str | None = None, port: int | 
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise SettingsError(f"{len(matching)} daemons match; choose one with --port: {_listed(matching)}")
+        listed = "".join(f"\n  {daemon.label}" for daemon in matching)
+        raise SettingsError(f"{len(matching)} daemons match; choose one with --port:{listed}")
     wanted = f" of {predictor}" * (predictor is not None) + f" on port {port}" * (port is not None)
-    others = f"; there is {_listed(daemons)}" if daemons else ""
-    raise PredictordError(f"no daemon{wanted} is running{others}")
+    others = ", ".join(daemon.label for daemon in daemons)
+    rest = f"there is {others}" if others else "`predictord serve` starts one"
+    raise PredictordError(f"no daemon{wanted} is running; {rest}")
 
 
 def _is_same_path(given: str, registered: str) -> bool:
     return os.path.abspath(given) == registered or os.path.realpath(given) == os.path.realpath(registered)
-
-
-def _listed(daemons: Sequence[Daemon]) -> str:
-    return ", ".join(daemon.label for daemon in daemons)
 
 
 class RuntimeFolder:

@@ -137,7 +137,7 @@ def test_two_daemons_of_one_file_are_told_apart_by_port() -> None:
     with Daemon(ECHO) as first, Daemon(first.predictor) as second:
         result = verb("stop", str(first.predictor))
         assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr.startswith("predictord: 2 daemons match; choose one with --port: ")
+        assert result.stderr.startswith("predictord: 2 daemons match; choose one with --port:\n  ")
         assert label(first) in result.stderr
         assert label(second) in result.stderr
         assert verb("stop", "--port", str(second.port)).returncode == 0

@@ -221,8 +221,8 @@ def test_a_path_is_known_by_its_link_and_by_its_target(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("daemons", "predictor", "port", "sentence"),
     [
-        ([], None, None, "no daemon is running"),
-        ([], "a.py", 1, "no daemon of a.py on port 1 is running"),
+        ([], None, None, "no daemon is running; `predictord serve` starts one"),
+        ([], "a.py", 1, "no daemon of a.py on port 1 is running; `predictord serve` starts one"),
         ([B], None, 1, "no daemon on port 1 is running; there is /x/b.py on port 8003 (pid 3)"),
         ([A1], "/x/b.py", 8001, "no daemon of /x/b.py on port 8001 is running; there is /x/a.py on port 8001 (pid 1)"),
     ],
@@ -238,7 +238,7 @@ def test_several_are_named(folder: RuntimeFolder) -> None:
     with pytest.raises(SettingsError) as caught:
         choose([A1, A2, B], "/x/a.py")
     assert str(caught.value) == (
-        "2 daemons match; choose one with --port: /x/a.py on port 8001 (pid 1), /x/a.py on port 8002 (pid 2)"
+        "2 daemons match; choose one with --port:\n  /x/a.py on port 8001 (pid 1)\n  /x/a.py on port 8002 (pid 2)"
     )
 
 

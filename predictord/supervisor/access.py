@@ -17,6 +17,7 @@ from predictord.wire import Headers
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 _WEB_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
+_PAGE_PARTS = re.compile(r"/dashboard/[a-z_-]+\.[a-z]+", re.ASCII)
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
 _JUDGED_ALWAYS = frozenset({b"host", b"origin", b"sec-fetch-site"})
@@ -138,6 +139,8 @@ class AccessRules:
     def _token_problem(self, method: str, path: str, headers: Headers) -> Problem | None:
         if self.token is None or path == "/healthz" or asks_for_page(method, path, headers):
             return None
+        if method in ("GET", "HEAD") and _PAGE_PARTS.fullmatch(path):
+            return None  # the page's script and style, as empty of data as itself
         if is_preflight(method, headers):
             return None  # browsers never send credentials with it; its origin is allowed, or we were not here
         scheme, _, credentials = b"\n".join(_values(headers, b"authorization")).partition(b" ")

@@ -12,9 +12,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from predictord.problem import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
+from predictord.supervisor.access import asks_for_page
 from predictord.supervisor.events import Events
 from predictord.supervisor.metrics import Metrics
 from predictord.supervisor.openapi import describe
+from predictord.supervisor.page import asset, page
 from predictord.supervisor.status import Status
 
 _PREDICT_METHODS = {"/": "GET, HEAD, POST", "/predict": "POST"}
@@ -25,7 +27,11 @@ def build_app(status: Status, events: Events, metrics: Metrics, *, debug: bool) 
     """The app behind the door."""
 
     async def summary(request: Request) -> Response:
-        return _json(status.summary())
+        if asks_for_page(request.method, request.scope["path"], request.headers.raw):
+            return page(request)
+        summary = _json(status.summary())
+        summary.headers["vary"] = "accept"
+        return summary
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -51,6 +57,7 @@ def build_app(status: Status, events: Events, metrics: Metrics, *, debug: bool) 
 
     routes = [
         Route("/", summary),
+        Route("/dashboard/{name}", asset),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/status", document),

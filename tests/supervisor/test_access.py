@@ -340,6 +340,25 @@ def test_only_liveness_and_the_empty_page_need_no_token(
         assert asks_for_page(method, path, headers) == passes
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "passes"),
+    [
+        ("GET", "/dashboard/page.js", True),
+        ("HEAD", b"/dashboard/style.css", True),
+        ("POST", "/dashboard/page.js", False),
+        ("GET", "/dashboard/", False),
+        ("GET", "/dashboard/../status", False),
+        ("GET", "/dashboard/..%2fstatus", False),
+        ("GET", "/dashboard/page.js/../../status", False),
+        ("GET", "/dashboard/page.js\n", False),
+        ("GET", "/x/dashboard/page.js", False),
+    ],
+)
+def test_what_the_page_is_made_of_needs_no_token(method: str, path: bytes | str, passes: bool) -> None:
+    assert (judge(GOOD_HOST, rules=GUARDED, method=method, path=path) is None) == passes
+    assert judge((b"host", b"evil.example"), rules=GUARDED, method=method, path=path) == Code.HOST_NOT_ALLOWED
+
+
 def test_a_preflight_needs_no_token_but_an_allowed_origin() -> None:
     assert judge(*PREFLIGHT, rules=GUARDED, method="OPTIONS") is None
     foreign = [GOOD_HOST, (b"origin", b"http://evil.example"), PREFLIGHT[2]]

@@ -14,7 +14,7 @@ from predictord.supervisor.proxy import Proxy
 from predictord.supervisor.reload import Reloader
 from predictord.supervisor.states import WorkerState
 from predictord.supervisor.status import Status
-from predictord.supervisor.tally import Rates
+from predictord.supervisor.tally import HISTORY_S, Rates
 
 _ABLE = (WorkerState.READY, WorkerState.BUSY)
 _NAME_CHARACTERS = 80
@@ -78,12 +78,12 @@ class Details:
         """Whether a prediction waits or runs."""
         return bool(self._fleet.in_hand)
 
-    def history(self) -> dict[str, Any]:
-        """The last two minutes, a row for each second."""
+    def history(self, last_s: int = HISTORY_S) -> dict[str, Any]:
+        """The last seconds that are over, a row for each."""
         ago = time.time() - time.monotonic()
         rows = [
             [round(moment.at + ago, 1), *_rates(moment.rates).values(), moment.queued]
-            for moment in self._proxy.tally.history()
+            for moment in self._proxy.tally.history()[-last_s:]
         ]
         return {"columns": ["at", *Rates.__dataclass_fields__, "queue"], "rows": rows}
 

@@ -23,6 +23,8 @@ _LOOK_S = 0.2
 """How often changes are looked for, so also the time between two documents at least."""
 _FLOW_S = 1.0
 """How often a document is sent while requests flow."""
+_NEWEST_S = 5
+"""Of the history, how much goes with each document: the second that is over, and those a slow listener missed."""
 _COMMENT_S = 15.0
 _HEADERS = {"cache-control": "no-store", "content-type": "text/event-stream; charset=utf-8"}
 
@@ -73,7 +75,8 @@ class Events:
         self._someone.clear()
 
     async def _publish(self) -> None:
-        self._latest = _event("status", await self._details.document())
+        status = _event("status", await self._details.document())
+        self._latest = status + _event("history", self._details.history(_NEWEST_S))
         if not self._closed:  # else what is set already ends all streams
             news, self._news = self._news, asyncio.Event()
             news.set()

@@ -14,6 +14,7 @@ def draw(results: Results, kinds: list[Kind], contenders: list[str], file: Path)
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "predictord"  # the same numbers make the same file
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
     from matplotlib import pyplot
 
     first, *others = contenders
@@ -37,7 +38,8 @@ def draw(results: Results, kinds: list[Kind], contenders: list[str], file: Path)
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}×" if f"{value:g}"[0] in "25" else "")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}×" if f"{value:e}"[0] in "25" else "")
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.set_yticks(range(len(rows)), [f"{kind.title}: {metric.label}" for kind, metric in rows], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)

@@ -1,13 +1,14 @@
 /** A card for each worker and each GPU. */
 
 import { byId, element, keep, setText } from "./dom.js";
-import { bytes, deviceName, duration, milliseconds, plural, rate } from "./format.js";
+import { showError } from "./fault.js";
+import { bytes, deviceName, milliseconds, plural, rate, since } from "./format.js";
 
 /** Show the workers and GPUs of a details document. */
-export function showCards({ workers, gpus, folder }, showTraceback) {
-  keep(byId("workers"), workers, (worker) => worker.id, (worker) => new WorkerCard(worker, showTraceback, folder));
-  byId("gpus-section").hidden = !gpus?.length;
-  const cards = (gpus ?? []).map((gpu) => ({ ...gpu, ours: oursOn(gpu, workers) }));
+export function showCards({ workers, gpus, folder }) {
+  keep(byId("workers"), workers, (worker) => worker.id, (worker) => new WorkerCard(worker, folder));
+  byId("gpus-section").hidden = !gpus.length;
+  const cards = gpus.map((gpu) => ({ ...gpu, ours: oursOn(gpu, workers) }));
   keep(byId("gpus"), cards, (gpu) => gpu.uuid, () => new GpuCard());
 }
 
@@ -18,8 +19,8 @@ function oursOn(gpu, workers) {
 }
 
 class WorkerCard {
-  constructor({ id }, showTraceback, folder) {
-    this.show = (error) => showTraceback(error, folder);
+  constructor({ id }, folder) {
+    this.folder = folder;
     this.state = element("span", { class: "state small" });
     this.device = element("p", { class: "quiet" });
     this.rate = element("dd");
@@ -60,7 +61,7 @@ class WorkerCard {
     if (this.shown === error) return;
     this.shown = error;
     this.error.hidden = !error;
-    this.error.replaceChildren(...(error ? [this.show(error)] : []));
+    this.error.replaceChildren(...(error ? [showError(error, this.folder)] : []));
   }
 }
 
@@ -68,7 +69,7 @@ function lifeOf(worker) {
   return [
     `generation ${worker.generation}`,
     worker.pid ? `pid ${worker.pid}` : "no process",
-    worker.uptime_s ? `up ${duration(worker.uptime_s)}` : null,
+    worker.uptime_s === null ? null : since(worker.uptime_s),
     worker.load_s ? `loaded in ${milliseconds(worker.load_s * 1000)}` : null,
     plural(worker.requests, "request"),
     worker.restarts ? plural(worker.restarts, "restart") : null,
@@ -93,9 +94,9 @@ class GpuCard {
     setText(this.model, gpu.name ?? "");
     this.use.set(utilization === null ? "not told" : `${Math.round(utilization * 100)} %`);
     this.use.bar([["ours", utilization ?? 0]]);
-    this.memory.set(`${bytes(used)} of ${bytes(total)}`, ours ? `${bytes(ours)} by the workers` : "");
-    this.memory.bar([["ours", ours / total], ["theirs", Math.max(used - ours, 0) / total]]);
-    keep(this.others, gpu.others ?? [], (other) => other.pid, makeOther);
+    this.memory.set(total === null ? "not told" : `${bytes(used)} of ${bytes(total)}`, ours ? `${bytes(ours)} by the workers` : "");
+    this.memory.bar(total === null ? [] : [["ours", ours / total], ["theirs", Math.max(used - ours, 0) / total]]);
+    keep(this.others, gpu.others, (other) => other.pid, makeOther);
   }
 }
 

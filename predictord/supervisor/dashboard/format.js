@@ -34,20 +34,12 @@ export function rate(value) {
   return `${value > 0 && value < 10 ? value.toFixed(1) : counts.format(Math.round(value))}/s`;
 }
 
-/** `3 h 12 min`: the two largest units. */
-export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return NONE;
-  const whole = Math.floor(seconds);
-  const parts = [
-    [Math.floor(whole / 86_400), "d"],
-    [Math.floor(whole / 3600) % 24, "h"],
-    [Math.floor(whole / 60) % 60, "min"],
-    [whole % 60, "s"],
-  ];
-  const first = parts.findIndex(([value]) => value > 0);
-  if (first < 0) return "0 s";
-  const shown = parts.slice(first, first + 2).filter(([value]) => value > 0);
-  return shown.map(([value, unit]) => `${value} ${unit}`).join(" ");
+/** `since 14:03`, or with its day: a duration would be wrong a minute later, as an idle daemon says nothing. */
+export function since(uptime_s) {
+  const start = new Date(Date.now() - uptime_s * 1000);
+  const time = start.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (start.toDateString() === new Date().toDateString()) return `since ${time}`;
+  return `since ${start.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${time}`;
 }
 
 /** `14:03:22` of seconds since 1970. */

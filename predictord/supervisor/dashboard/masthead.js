@@ -1,7 +1,7 @@
 /** State, generation and key numbers at a glance. */
 
 import { byId, element, keep, setText } from "./dom.js";
-import { count, duration, milliseconds, plural, rate, shortPath } from "./format.js";
+import { count, milliseconds, plural, rate, shortPath, since } from "./format.js";
 
 const ABLE = ["ready", "busy"];
 
@@ -42,7 +42,7 @@ export function showMasthead(details) {
   setText(byId("state"), details.state);
   byId("state").dataset.state = details.state;
   setText(byId("sentence"), sentenceOf(details));
-  setText(byId("about"), `predictord ${details.version} · pid ${details.pid} · up ${duration(details.uptime_s)} · ${(details.urls ?? []).join(" ")}`);
+  setText(byId("about"), `predictord ${details.version} · pid ${details.pid} · ${since(details.uptime_s)} · ${details.urls.join(" ")}`);
   document.title = `${details.state === "ready" ? "" : `${details.state} · `}${className ?? path.split("/").at(-1)}`;
   keep(byId("figures"), figuresOf(details), (figure) => figure.name, makeFigure);
 }

@@ -4,7 +4,6 @@ import { showCards } from "./cards.js";
 import { Chart } from "./chart.js";
 import { byId, setText } from "./dom.js";
 import { follow } from "./events.js";
-import { showError } from "./fault.js";
 import { showHistory, showTrouble } from "./history.js";
 import { showMasthead } from "./masthead.js";
 import { Series } from "./series.js";
@@ -21,7 +20,7 @@ function show() {
   drawn = true;
   showMasthead(details);
   showTrouble(details);
-  showCards(details, showError);
+  showCards(details);
   showHistory(details);
   chart.draw();
 }

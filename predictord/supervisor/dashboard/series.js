@@ -2,11 +2,13 @@
 
 export const SPAN_S = 120;
 const SAME_S = 0.5;
+const LATEST_S = 2.5; // how long the row of a second may be on its way
 const QUIET = { requests_per_s: 0, failed_per_s: 0, p50_ms: null, p95_ms: null, p99_ms: null, queue: 0 };
 
 export class Series {
   #samples = [];
   #skew_s = -Infinity;
+  #since = Infinity;
 
   /** Rows of whole seconds by the daemon's clock, oldest first; what is known of those seconds is replaced. */
   merge({ columns, rows }) {
@@ -23,14 +25,16 @@ export class Series {
 
   /** A daemon without requests sends nothing: while it is connected, that is a sample as well. */
   fillQuiet() {
-    const at = this.now - 1;
-    const last = this.#samples.at(-1);
-    if (!last || at - last.at >= 1) this.#samples.push({ at, guessed: true, ...QUIET });
+    const last = this.#samples.at(-1)?.at ?? 0;
+    for (let at = Math.max(last + 1, this.#since); at < this.now - LATEST_S; at += 1) {
+      this.#samples.push({ at, guessed: true, ...QUIET });
+    }
   }
 
   /** A new connection: maybe another daemon, with another clock. */
   restart() {
     this.#skew_s = -Infinity;
+    this.#since = this.now;
   }
 
   /** The daemon's clock, in seconds since 1970. */

@@ -24,6 +24,8 @@ def _count(frame: FrameType, event: str, argument: object) -> None:
 
 
 def _begin(number: int, frame: FrameType | None) -> None:
+    global _calls
+    _calls = 0
     (_folder / f"{os.getpid()}.counting").touch()
     sys.setprofile(_count)
 

@@ -21,8 +21,9 @@ export function parseHeaders(text) {
 
 /** The URL of a wanted prediction, below where this page lies. */
 export function urlOf(wanted) {
-  const url = new URL("predict", location.href.replace(/[?#].*/, ""));
-  return url.href + (wanted.query ? `?${wanted.query.replace(/^\?/, "")}` : "");
+  const url = new URL("predict", location.href);
+  url.search = wanted.query;
+  return url.href;
 }
 
 /** The media type that is sent unless the person names one; `null` where the form's own is sent. */

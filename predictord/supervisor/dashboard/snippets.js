@@ -5,7 +5,9 @@ import { mediaTypeOf, urlOf } from "./request.js";
 
 /** The curl command; `hasToken` sends it from the environment, and `streams` shows the answer as it comes. */
 export function curl(wanted, { hasToken, streams }) {
-  const lines = [`curl ${streams ? "-N " : ""}${quote(urlOf(wanted))}`];
+  const url = urlOf(wanted);
+  const isPattern = /[[\]{}]/.test(wanted.query); // else curl makes many requests of it
+  const lines = [`curl ${isPattern ? "-g " : ""}${streams ? "-N " : ""}${quote(url)}`];
   if (hasToken) lines.push('-H "authorization: Bearer $PREDICTORD_TOKEN"');
   for (const [name, value] of headersOf(wanted)) lines.push(`-H ${quote(`${name}: ${value}`)}`);
   const name = wanted.file?.name ?? "picture.png";

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.dashboard.visit import visit
 from tests.daemon import Daemon
+from tests.dashboard.visit import visit
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
-SOURCE = f'''
+SOURCE = f"""
 import json
 
 HOSTILE = {HOSTILE!r}
@@ -26,7 +26,7 @@ class PythonPredictor:
         if "dig" in payload:
             json.loads("{{")
         return payload
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ large payload is neither scanned nor copied. Nothing here is ever pickled.
 
 import signal
 import struct
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -123,12 +124,41 @@ class Hello(msgspec.Struct, array_like=True, tag=True):
     pid: int
 
 
+class Form(StrEnum):
+    """The form of a request's or an answer's body, as far as annotations tell."""
+
+    JSON = "json"
+    TEXT = "text"
+    BYTES = "bytes"
+    ANY = "any"
+    """The Content-Type, or the value, decides."""
+    NONE = "none"
+    """The predictor never looks at it."""
+
+
+class Interface(msgspec.Struct, array_like=True, frozen=True):
+    """What callers are told of a predictor; the schemas are JSON schemas, as JSON.
+
+    The answer is one item of it when it `streams`, or answers batches.
+    """
+
+    doc: str = ""
+    """The class's docstring, and below that of `predict`."""
+    predict_doc: str = ""
+    takes_query: bool = True
+    body: Form = Form.ANY
+    body_schema: bytes | None = None
+    answer: Form = Form.ANY
+    answer_schema: bytes | None = None
+    streams: bool = False
+
+
 class Ready(msgspec.Struct, array_like=True, tag=True):
     """The predictor is loaded; data sockets follow in `Channels`, `concurrency` of them.
 
     `threads` has the native ident (`threading.get_ident`) of the thread behind each data
     socket; `late_files` are project files that the snapshot did not hold and the
-    import found on disk; `schema` is the JSON schema of a typed payload, as JSON.
+    import found on disk.
     """
 
     class_name: str
@@ -138,7 +168,7 @@ class Ready(msgspec.Struct, array_like=True, tag=True):
     batch_interval_s: float
     threads: list[int]
     late_files: dict[str, bytes]
-    schema: bytes | None
+    interface: Interface
 
 
 class Checked(msgspec.Struct, array_like=True, tag=True):

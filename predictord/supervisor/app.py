@@ -23,7 +23,7 @@ _PREDICT_METHODS = {"/": "GET, HEAD, POST", "/predict": "POST"}
 """Predictions never come here, so the router does not know their method."""
 
 
-def build_app(status: Status, events: Events, metrics: Metrics, *, debug: bool) -> ASGIApp:
+def build_app(status: Status, events: Events, metrics: Metrics, *, has_token: bool, debug: bool) -> ASGIApp:
     """The app behind the door."""
 
     async def summary(request: Request) -> Response:
@@ -44,7 +44,8 @@ def build_app(status: Status, events: Events, metrics: Metrics, *, debug: bool) 
         return _json(await status.document())
 
     async def openapi(request: Request) -> Response:
-        return _json(describe(status.payload_schema))
+        name = status.predictor["class"] or "predictor"
+        return _json(describe(status.interface, name=name, generation=status.generation, has_token=has_token))
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

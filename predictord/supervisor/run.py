@@ -193,7 +193,9 @@ class Supervisor:
         self._details = Details(status, fleet, proxy, reloader, gpu_memory, where)
         self._events = Events(self._details)
         metrics = Metrics(status, fleet, self._dispatcher, proxy, reloader, gpu_memory)
-        return HttpServer(build_app(status, self._events, metrics, debug=self._settings.debug), proxy)
+        has_token = self._settings.token is not None
+        app = build_app(status, self._events, metrics, has_token=has_token, debug=self._settings.debug)
+        return HttpServer(app, proxy)
 
     async def _notify(self) -> None:
         if "NOTIFY_SOCKET" in os.environ:

@@ -11,6 +11,7 @@ from predictord.supervisor.memory import GpuMemory, rss_bytes
 from predictord.supervisor.place import Place
 from predictord.supervisor.proxy import Proxy
 from predictord.supervisor.reload import Reloader
+from predictord.wire import Interface
 
 
 class Status:
@@ -41,7 +42,7 @@ class Status:
             "version": __version__,
             "pid": os.getpid(),
             "state": self.state,
-            "predictor": self._predictor(),
+            "predictor": self.predictor,
             "generation": fleet.generation.number,
             "reload": None if self._reloader.last is None else self._reloader.last.document(),
             "workers": [self._worker(place, vram) for place in fleet.places],
@@ -55,7 +56,7 @@ class Status:
             "service": "predictord",
             "version": __version__,
             "state": self.state,
-            "predictor": self._predictor(),
+            "predictor": self.predictor,
             "generation": self._fleet.generation.number,
             "links": {
                 "predict": "POST /predict",
@@ -73,17 +74,24 @@ class Status:
         return self._fleet.unready()
 
     @property
-    def payload_schema(self) -> bytes | None:
-        """The JSON schema of a typed payload, as JSON, once a worker has told it."""
+    def interface(self) -> Interface:
+        """What callers are told of the predictor; an open one until a worker has said it."""
         contracts = (place.contract for place in self._fleet.places)
-        return next((contract.schema for contract in contracts if contract is not None), None)
+        return next((contract.interface for contract in contracts if contract is not None), Interface())
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that serves."""
+        return self._fleet.generation.number
 
     @property
     def state(self) -> str:
         """The state of the whole."""
         return self._fleet.state(reloading=self._reloader.is_reloading).value
 
-    def _predictor(self) -> dict[str, Any]:
+    @property
+    def predictor(self) -> dict[str, Any]:
+        """What is served: path and class."""
         generation = self._fleet.generation
         contracts = (place.contract for place in self._fleet.places)
         name = next((contract.class_name for contract in contracts if contract is not None), generation.class_name)

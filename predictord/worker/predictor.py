@@ -6,6 +6,7 @@ from typing import Any
 from predictord.wire import Headers, Ready, RequestHead
 from predictord.worker.channel import Buffer
 from predictord.worker.contract import Contract
+from predictord.worker.interface import read_interface
 from predictord.worker.payload import PayloadDecoder
 
 Arguments = dict[str, Any]
@@ -54,7 +55,7 @@ class LoadedPredictor:
             batch_interval_s=contract.batch_interval_s,
             threads=list(threads),
             late_files=late_files or {},
-            schema=self.decoder.schema,
+            interface=read_interface(type(self.instance), contract, self.decoder),
         )
 
     def fill(self, head: RequestHead, body: Buffer) -> Arguments:

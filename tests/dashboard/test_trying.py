@@ -63,6 +63,7 @@ class Ask(BaseModel):
 
 class PythonPredictor:
     def predict(self, payload: Ask):
+        \"\"\"Says what it read.\"\"\"
         return payload
 """
 
@@ -242,6 +243,7 @@ def test_a_prediction_can_be_cancelled(browser: Browser, streaming: Daemon) -> N
 def test_fields_come_from_the_schema_and_follow_it(browser: Browser, tmp_path: Path) -> None:
     with Daemon(TYPED) as daemon, visit(browser, daemon) as page:
         expect(page.get_by_role("radio", name="Fields")).to_be_checked()
+        expect(page.get_by_role("region", name="Try it")).to_contain_text("Says what it read.")
         page.get_by_label("text", exact=True).fill("hi")
         page.get_by_label("count").fill("3")
         page.get_by_label("mood").select_option("bold")

@@ -5,11 +5,23 @@
 
 import { element } from "./dom.js";
 
-/** The schema of `POST /predict`'s JSON in an OpenAPI document if fields can be made of it, else `null`. */
-export function payloadSchema(openapi) {
-  const content = openapi.paths?.["/predict"]?.post?.requestBody?.content ?? {};
+const KINDS = { "application/json": "json", "text/plain": "text", "application/octet-stream": "file" };
+const SUMMARY = "Run one prediction"; // what the daemon writes where the author wrote nothing
+
+/**
+ * What an OpenAPI document says of `POST /predict`: the `schema` that fields can be made of, or `null`; the
+ * one `kind` of body that it takes, or `null`; and `doc`, what its author wrote about it.
+ */
+export function readDocument(openapi) {
+  const operation = openapi.paths?.["/predict"]?.post ?? {};
+  const content = operation.requestBody?.content ?? {};
   const schema = resolve(content["application/json"]?.schema ?? {}, openapi);
-  return schema.properties && Object.keys(schema.properties).length ? { ...schema, openapi } : null;
+  const types = Object.keys(content);
+  return {
+    schema: Object.keys(schema.properties ?? {}).length ? { ...schema, openapi } : null,
+    kind: types.length === 1 ? (KINDS[types[0]] ?? null) : null,
+    doc: [operation.summary, operation.description].filter((text) => text && text !== SUMMARY).join("\n"),
+  };
 }
 
 /** The fields of an object's schema; `value()` is the JSON text of what is filled in. */

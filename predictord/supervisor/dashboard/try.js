@@ -4,7 +4,7 @@ import { Answer } from "./answer.js";
 import { copy } from "./copy.js";
 import { ask, askForToken, token } from "./daemon.js";
 import { byId, setText } from "./dom.js";
-import { Fields, payloadSchema } from "./fields.js";
+import { Fields, readDocument } from "./fields.js";
 import { problemOf } from "./json.js";
 import { optionsOf, parseHeaders, urlOf } from "./request.js";
 import { curl, python } from "./snippets.js";
@@ -45,11 +45,12 @@ export class TryForm {
   async readSchema() {
     const response = await ask("openapi.json").catch(() => null);
     if (!response?.ok) return;
-    const schema = payloadSchema(await response.json());
+    const { schema, kind, doc } = readDocument(await response.json());
     this.#fields = schema && new Fields(schema, byId("fields"), this.#fields?.entered);
     byId("kind-fields").hidden = !schema;
-    if (schema && !this.#chosen) this.#choose("fields");
-    if (!schema && this.#kind === "fields") this.#choose("json");
+    setText(byId("doc"), doc);
+    if (!this.#chosen) this.#choose(schema ? "fields" : (kind ?? "json"));
+    else if (!schema && this.#kind === "fields") this.#choose("json");
     this.#refresh();
   }
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.daemon import Daemon, eventually
 from tests.examples import EXAMPLES, LOAD_TIME_S
@@ -51,12 +53,17 @@ def test_zero_temperature_needs_no_seed(daemon: Daemon) -> None:
     assert len({write(daemon, temperature=0, seed=seed) for seed in range(3)}) == 1
 
 
-def test_what_is_remembered_is_what_would_be_read_anew(daemon: Daemon) -> None:
-    """A text that goes beyond the window, and the same with the first half given as the prompt."""
-    prompt = "Alice was beginning to "
-    whole = write(daemon, prompt=prompt, temperature=0, max_tokens=160)
-    rest = write(daemon, prompt=prompt + whole[:80], temperature=0, max_tokens=80)
-    assert rest == whole[80:]
+def test_what_is_remembered_is_what_would_be_read_anew() -> None:
+    """A text that goes beyond the window, at once and in pieces."""
+    network_file = runpy.run_path(str(FOLDER / "network.py"))
+    torch.manual_seed(1)
+    network = network_file["CharacterTransformer"](20)
+    text = torch.randint(20, (1, 2 * network_file["WINDOW"]))
+    memory = network_file["Memory"]()
+    with torch.inference_mode():
+        at_once = network(text)
+        in_pieces = torch.cat([network(piece, memory) for piece in text.split([50, *[1] * 140, 66], dim=1)], dim=1)
+    torch.testing.assert_close(in_pieces, at_once, atol=1e-4, rtol=1e-4)
 
 
 def test_any_prompt_will_do(daemon: Daemon) -> None:

@@ -43,6 +43,11 @@ class Device:
         instance = f" {self.uuid[:12]}" if self.uuid and self.uuid.startswith("MIG-") else ""
         return f"GPU {self.index}{instance}"
 
+    @property
+    def title(self) -> str:
+        """The label with the hardware's name: `GPU 1 (NVIDIA H200)`."""
+        return self.label if self.kind == "cpu" else f"{self.label} ({self.name})"
+
     def environment(self, workers_on_cpu: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """What a worker's environment gets over the rest, before it is exec'd.
 
@@ -76,8 +81,7 @@ class Visible:
     @property
     def title(self) -> str:
         """The entry in messages."""
-        device = self.device()
-        return f"{device.label} ({device.name})"
+        return self.device().title
 
     def units(self) -> list["Visible"]:
         """Itself, or the instances of a card in MIG mode, on which itself nothing can run."""

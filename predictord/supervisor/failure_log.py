@@ -1,41 +1,62 @@
 """Failed predictions on the console: the first of a kind with its traceback, its repeats as a count."""
 
 import logging
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from predictord.problem import Problem
+from predictord.problem import Code, Problem
 
 log = logging.getLogger("predictord")
 
-_WINDOW_S = 10.0
-_MOST_KINDS = 256
+FIRST_WINDOW_S = 10.0
+NEXT_WINDOW_S = 60.0
+MOST_KINDS = 20
+"""Told in one window; what else fails in it is counted together."""
+
+_NUMBER = re.compile(r"\d+")
+_OTHERS = "others"
+
+
+class Timers(Protocol):
+    """What is used of an event loop."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> object:
+        """Call it then."""
+
+
+@dataclass
+class _Kind:
+    detail: str
+    repeats: int = 0
 
 
 class FailureLog:
-    """Says each kind of failure at most once in ten seconds, however fast it comes."""
+    """Tells each kind of failure at once and then as a number: after ten seconds, and each minute while it goes on."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}
-        """When a kind was last said, and how often it came since."""
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._kinds: dict[object, _Kind] = {}
+        """Those that were told, until they have been quiet for a window."""
 
     def record(self, problem: Problem, worker: int | None) -> None:
         """A prediction ended with this problem."""
-        now = self._clock()
-        kind = f"{problem.code}: {problem.detail}"
-        said_at, repeats = self._said.get(kind, (float("-inf"), 0))
-        if now - said_at < _WINDOW_S:
-            self._said[kind] = (said_at, repeats + 1)
+        if problem.code is Code.WORKER_DIED:
+            return  # told with the worker's end
+        key = _kind(problem)
+        kind = self._kinds.get(key)
+        if kind is None and len(self._kinds) >= MOST_KINDS:
+            key = _OTHERS
+            kind = self._kinds.get(key) or self._open(key, "in various other ways")
+        if kind is not None:
+            kind.repeats += 1
             return
-        if len(self._said) >= _MOST_KINDS:
-            self._said.clear()
-        self._said[kind] = (now, 0)
-        origin = "" if worker is None else f"worker {worker}: "
+        self._open(key, problem.detail)
         log.error(
-            "%s%s%s",
-            origin,
+            "prediction failed%s: %s",
+            "" if worker is None else f" in worker {worker}",
             problem.detail,
-            f" ({repeats} more since it was last shown)" if repeats else "",
             extra={
                 "event": "prediction_failed",
                 "code": problem.code.value,
@@ -43,3 +64,32 @@ class FailureLog:
                 "traceback": problem.traceback or "",
             },
         )
+
+    def _open(self, key: object, detail: str) -> _Kind:
+        kind = self._kinds[key] = _Kind(detail)
+        self._timers.call_later(FIRST_WINDOW_S, self._close, key, FIRST_WINDOW_S)
+        return kind
+
+    def _close(self, key: object, window_s: float) -> None:
+        kind = self._kinds[key]
+        if not kind.repeats:
+            del self._kinds[key]
+            return
+        log.error(
+            "prediction failed %s more time%s in %.0f s: %s",
+            f"{kind.repeats:,}",
+            "s" if kind.repeats > 1 else "",
+            window_s,
+            kind.detail,
+            extra={"event": "predictions_failed", "count": kind.repeats, "seconds": window_s},
+        )
+        kind.repeats = 0
+        self._timers.call_later(NEXT_WINDOW_S, self._close, key, NEXT_WINDOW_S)
+
+
+def _kind(problem: Problem) -> object:
+    """What failures have in common that are one to their reader: where they came from, whatever the values."""
+    if problem.traceback:
+        frames, _, _ = problem.traceback.rstrip().rpartition("\n")
+        return problem.code, problem.detail.partition(":")[0], frames
+    return problem.code, _NUMBER.sub("0", problem.detail)

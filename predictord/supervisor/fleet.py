@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -19,7 +20,9 @@ from predictord.supervisor.place import LoadError, Place, Role, died
 from predictord.supervisor.process import Exit
 from predictord.supervisor.roster import Roster
 from predictord.supervisor.slot import Slot
+from predictord.supervisor.slow import SlowPredictions, tell_slow
 from predictord.supervisor.states import ServiceState, WorkerState, service_state
+from predictord.supervisor.worker_news import WorkerNews
 from predictord.wire import WorkerOptions
 
 log = logging.getLogger("predictord")
@@ -43,6 +46,8 @@ class Fleet(Roster):
     ) -> None:
         super().__init__()
         self._loading = loading
+        self._news = WorkerNews()
+        self._slow = SlowPredictions()
         self._dispatcher = dispatcher
         self._launcher = launcher
         self._options = options
@@ -76,6 +81,9 @@ class Fleet(Roster):
                     if place.process is not None:
                         place.process.note_survival()
                     self._check_pulse(place)
+                slow = self._slow.find(self.everyone(), self.generation.number, time.monotonic())
+                if slow is not None:
+                    self._tasks.create_task(tell_slow(*slow))
 
     async def stop(self) -> None:
         """End all workers; what they hold is answered with 502."""
@@ -120,14 +128,11 @@ class Fleet(Roster):
 
     def on_ready(self, place: Place) -> None:
         """A worker has loaded; a candidate waits for its turn."""
-        took = place.ready_at - place.started_at
         self._loading.done(place.label)
-        log.info(
-            "%s ready in %.2f s",
-            place.label,
-            took,
-            extra={"event": "worker_ready", "worker": place.id, "seconds": round(took, 3)},
-        )
+        if place.device.kind == "gpu":
+            self._tasks.create_task(self._news.tell_ready_with_gpu(place))
+        elif place.process is not None:
+            self._news.tell_ready(place, place.process.pid)
         if self.may_serve(place):
             self.proven = True
             self.learn_late_files(place)
@@ -160,16 +165,20 @@ class Fleet(Roster):
         retired = place.state is WorkerState.DRAINING
         problem = died(place, status)
         back: list[Call] = []
+        lost = 0
         for slot in place.slots:
             calls, slot.calls = slot.calls, []
             for call in calls:
                 if slot in unread and call.stage is Stage.HANDED and call.overdue is None:
                     back.append(call)
                 else:
+                    lost += call.client is not None and call.overdue is None
                     call.fail(call.overdue or problem)
+        if lost and (self._stopping or place.role is not Role.SERVING):
+            self._news.tell_cut(place, lost)
         if not self._stopping:
             self._tasks.create_task(self._launcher.sweep())
-            self._decide_after_exit(place, status, was_loading, retired)
+            self._decide_after_exit(place, status, lost, was_loading=was_loading, retired=retired)
         self._dispatcher.put_back(back)
         self._announce()
 
@@ -306,12 +315,15 @@ class Fleet(Roster):
 
     # --- restart
 
-    def _decide_after_exit(self, place: Place, status: Exit, was_loading: bool, retired: bool) -> None:
+    def _decide_after_exit(self, place: Place, status: Exit, lost: int, *, was_loading: bool, retired: bool) -> None:
         if place.role is Role.SERVING:
             if not was_loading and not retired and self.on_death is not None and not _was_murder(place, status):
                 self.on_death(place)
-            self._tell_exit(place, status, was_loading, retired)
-            self._plan_restart(place, was_loading, retired)
+            delay_s = self._plan_restart(place, was_loading, retired)
+            if was_loading and place.load_error is not None:
+                self._news.tell_failed_load(place, place.load_error, delay_s)
+            elif not retired:
+                self._news.tell_death(place, status, lost, delay_s)
             return
         # What becomes of a candidate is the reload's matter, and an old worker was to end.
         place.move(WorkerState.BACKOFF)
@@ -337,11 +349,12 @@ class Fleet(Roster):
                 place.move(WorkerState.BACKOFF)
         self._announce()
 
-    def _plan_restart(self, place: Place, was_loading: bool, retired: bool) -> None:
+    def _plan_restart(self, place: Place, was_loading: bool, retired: bool) -> float | None:
+        """Seconds until it starts again; `None` if it waits for a save."""
         if was_loading and place.load_error is not None and place.load_error.by_exception and not self.proven:
             # The code would fail the same way again: only a change of it helps.
             place.move(WorkerState.FAILED)
-            return
+            return None
         place.move(WorkerState.BACKOFF)
         if retired:
             delay_s = 0.0
@@ -351,6 +364,7 @@ class Fleet(Roster):
             place.failures = restart.failures_after(place.failures, worked=worked, ready_s=ready_s)
             delay_s = restart.restart_delay_s(place.failures)
         self._tasks.create_task(self._restart(place, delay_s))
+        return delay_s
 
     async def _restart(self, place: Place, delay_s: float) -> None:
         place.hurry.clear()
@@ -411,26 +425,6 @@ class Fleet(Roster):
                 overdue = Overdue(place, place.process, slot, self._request_timeout_s)
                 sources = place.generation.files if place.generation is not None else {}
                 self._tasks.create_task(overdue.end(self._dispatcher.leave, sources))
-
-    # --- telling
-
-    def _tell_exit(self, place: Place, status: Exit, was_loading: bool, retired: bool) -> None:
-        error = place.load_error if was_loading else None
-        if error is not None:
-            log.error(
-                "%s did not load: %s",
-                place.label,
-                error.detail,
-                extra={"event": "load_failed", "worker": place.id, "traceback": error.traceback},
-            )
-        elif not retired:
-            cause = f"was killed: {place.reason}" if place.reason else str(status)
-            log.error(
-                "%s %s",
-                place.label,
-                cause,
-                extra={"event": "worker_died", "worker": place.id, "traceback": status.stacks},
-            )
 
     def _announce(self) -> None:
         """A state has changed: requests that wait in vain are told, and so is whoever watches."""

@@ -41,7 +41,7 @@ class Overdue:
             # The answer to a Cancel carries the task's own stack, which a dump of threads lacks.
             slot.cancel()
             if await self._within(STACKS_LIMIT_S / 2, self._is_over):
-                self._tell(killed=False)
+                self._tell_cancelled()
                 return
         dump = await self._process.stacks(STACKS_LIMIT_S / 2 if can_cancel else STACKS_LIMIT_S)
         if self._is_over():
@@ -52,13 +52,12 @@ class Overdue:
         if can_cancel:
             slot.cancel()
             if await self._within(CANCEL_LIMIT_S, self._is_over):
-                self._tell(killed=False)
+                self._tell_cancelled()
                 return
         leave(place)
         others = [other for other in place.slots if other is not slot]
         await self._within(COMPANY_LIMIT_S, lambda: not any(other.busy for other in others))
         if place.process is self._process:
-            self._tell(killed=True)
             place.kill(f"a prediction took longer than {self._limit}")
 
     def _is_over(self) -> bool:
@@ -73,12 +72,10 @@ class Overdue:
             await asyncio.sleep(0.005)
         return now
 
-    def _tell(self, *, killed: bool) -> None:
-        fate = "the worker is killed and replaced" if killed else "it was cancelled"
-        log.error(
-            "%s: predict took longer than %s; %s",
+    def _tell_cancelled(self) -> None:
+        log.info(
+            "%s: predict took longer than %s and was cancelled",
             self._place.label,
             self._limit,
-            fate,
-            extra={"event": "predict_timeout", "worker": self._place.id},
+            extra={"event": "predict_cancelled", "worker": self._place.id},
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 from predictord.errors import WorkerError
 from predictord.generation import Generation
 from predictord.problem import Code, Problem
+from predictord.supervisor import stacks
 from predictord.supervisor.devices import Device
 from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.log_line import WORKER_OUTPUT
@@ -309,7 +310,8 @@ class Place:
             self._launcher.guardian.remove(self.process.pid)
         if self._state is WorkerState.STARTING and self.load_error is None:
             cause = self.reason or f"{status} while loading"
-            self.load_error = LoadError(f"{self.label} {cause}", "\n".join([*self._last_lines(), status.stacks]))
+            frames = stacks.fatal_frames(status.stacks, self.generation.files if self.generation else {})
+            self.load_error = LoadError(f"{self.label} {cause}", "\n".join([*self._last_lines(), frames]))
         unread = [slot for slot in self.slots if slot.end is End.UNREAD and slot.calls]
         self._events.on_exit(self, status, unread)
         for slot in self.slots:

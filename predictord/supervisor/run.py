@@ -174,7 +174,7 @@ class Supervisor:
             dispatcher=self._dispatcher,
             max_body_bytes=settings.max_body_bytes,
             debug=settings.debug,
-            failure_log=FailureLog(loop.time),
+            failure_log=FailureLog(loop),
         )
 
     def _make_server(self, where: list[str]) -> "HttpServer":
@@ -228,15 +228,19 @@ class Supervisor:
         return {"detail": problem and problem.detail, "traceback": problem and problem.traceback}
 
     def _tell_start(self, generation: Generation, sockets: list[socket.socket]) -> None:
-        count = len(self._fleet.places)
-        workers = f"{count} worker{'s' if count > 1 else ''}"
-        where = urls(sockets)
+        places, where = self._fleet.places, urls(sockets)
         log.info(
-            "serving %s on %s with %s",
+            "serving %s on %s",
             generation.path,
             where[0],
-            workers,
             extra={"event": "serving", "urls": where, "predictor": generation.path},
+        )
+        log.info(
+            "loading %d worker%s on %s",
+            len(places),
+            "s" if len(places) > 1 else "",
+            ", ".join(dict.fromkeys(place.device.title for place in places)),
+            extra={"event": "loading", "workers": len(places)},
         )
         if not self._settings.is_loopback:
             log.warning(
@@ -246,11 +250,19 @@ class Supervisor:
 
     async def _until_stopped(self) -> ExitCode:
         """Wait for a signal, or with `--no-reload` for a first load that fails."""
+        waits_for_save = False
         while True:
             if self._signals.first is not None:
                 return self._signals.first.clean
-            if not self._settings.reload and self._fleet.cannot_load:
-                return ExitCode.CANNOT_START
+            if self._fleet.cannot_load and not waits_for_save:
+                if not self._settings.reload:
+                    log.error("no worker could load the predictor: stopping (--no-reload)", extra={"event": "ended"})
+                    return ExitCode.CANNOT_START
+                waits_for_save = True
+                log.warning(
+                    "no worker could load the predictor: requests get a 503 until you save one that loads",
+                    extra={"event": "waiting_for_save"},
+                )
             await _either(self._signals.changed, self._fleet.changed)
 
     async def _stop(self, server: "HttpServer", code: ExitCode) -> ExitCode:

@@ -5,8 +5,23 @@ import re
 from collections.abc import Mapping
 
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)')
+_CURRENT = re.compile(r"^Current thread 0x([0-9a-f]+) ", re.MULTILINE)
 _OWN = "/predictord/worker/"
 _MOST_FRAMES = 100
+
+
+def fatal_frames(dump: str, sources: Mapping[str, bytes]) -> str:
+    """What a fault that ended the process says of itself, and the frames of the thread it came from, oldest first.
+
+    Of a dump that does not name the thread all is kept.
+    """
+    title, _, rest = dump.partition("\n")
+    current = _CURRENT.search(rest)
+    frames = thread_frames(rest, int(current[1], 16), sources) if current else None
+    if frames is None:
+        return dump
+    _, _, rows = frames.partition("\n")
+    return f"{title}\nStack of the thread that it came from (most recent call last):\n{rows}"
 
 
 def thread_frames(dump: str, thread: int, sources: Mapping[str, bytes]) -> str | None:

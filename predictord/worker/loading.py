@@ -32,8 +32,9 @@ def load_predictor(
     except (Stopping, PredictorError, EOFError):
         raise
     except BaseException as error:
-        detail, advice = describe(error), hint(error)
-        raise PredictorError(f"{detail} ({advice})" if advice else detail, predictor_traceback(error)) from error
+        advice = hint(error)
+        traceback = predictor_traceback(error)
+        raise PredictorError(describe(error), f"{traceback}{advice}\n" if advice else traceback) from error
 
 
 def looks_async(generation: Generation) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from predictord.problem import Code, Problem
 from predictord.wire import AnswerHead
 from predictord.worker.channel import Buffer
-from predictord.worker.failure import describe, is_sticky_cuda, predictor_traceback
+from predictord.worker.failure import describe, hint, is_sticky_cuda, predictor_traceback
 from predictord.worker.payload import PayloadRejected
 from predictord.worker.response import UnserializablePrediction, encode, encode_http_exception
 
@@ -51,10 +51,12 @@ def failure(error: BaseException) -> Outcome:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The problem that an exception stands for; with the traceback from the predictor's own frames on."""
+    """The problem that an exception stands for; with the traceback from the predictor's own frames on, and advice."""
     if isinstance(error, PayloadRejected | UnserializablePrediction):
         return error.problem
-    return Problem(Code.PREDICTOR_ERROR, describe(error), predictor_traceback(error))
+    advice = hint(error)
+    traceback = predictor_traceback(error)
+    return Problem(Code.PREDICTOR_ERROR, describe(error), f"{traceback}{advice}\n" if advice else traceback)
 
 
 def of_problem(problem: Problem, *, unfit: bool = False) -> Outcome:

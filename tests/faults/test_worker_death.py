@@ -170,7 +170,7 @@ def test_fatal_signal_leaves_its_stack_in_the_log(daemon: Daemon, act: str, name
     start = len(daemon.log)
     ask(daemon, {"act": act})
     daemon.wait_for_line(r"Fatal Python error: (Segmentation fault|Aborted)", start=start)
-    daemon.wait_for_line(rf"predictor\.py.*line \d+ in {name}", start=start)
+    daemon.wait_for_line(rf"predictor\.py.*line \d+, in {name}", start=start)
 
 
 def test_killed_from_outside_in_predict(daemon: Daemon) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from predictord.supervisor.stacks import thread_frames
+from predictord.supervisor.stacks import fatal_frames, thread_frames
 
 DUMP = """\
 Thread 0x00007f0000000a00 (most recent call first):
@@ -83,3 +83,17 @@ def test_what_this_python_writes_is_understood() -> None:
     frame, source = text.splitlines()[-2:]
     assert frame == f'  File "{__file__}", line {line}, in {test_what_this_python_writes_is_understood.__name__}'
     assert source == "    faulthandler.dump_traceback(file, all_threads=True)"
+
+
+def test_of_a_fault_the_frames_of_its_thread_are_left() -> None:
+    assert fatal_frames(f"Fatal Python error: Aborted\n\n{DUMP}\nExtension modules: x._core (total: 1)\n", SOURCES) == (
+        "Fatal Python error: Aborted\n"
+        "Stack of the thread that it came from (most recent call last):\n"
+        '  File "/app/predictor.py", line 1, in <module>\n'
+        "    class P:"
+    )
+
+
+@pytest.mark.parametrize("dump", ["", "Fatal Python error: Aborted\n\nThread 0x0a (most recent call first):\n"])
+def test_of_a_fault_that_names_no_thread_all_is_kept(dump: str) -> None:
+    assert fatal_frames(dump, {}) == dump

@@ -24,6 +24,7 @@ class Ask(BaseModel):
 
 class PythonPredictor:
     def __init__(self, config):
+        torch.set_num_threads(1)  # a step is too small to be shared out among cores
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         with safe_open(WEIGHTS, framework="pt", device=self.device) as file:
             self.alphabet = file.metadata()["alphabet"]

@@ -3,13 +3,18 @@
 import mimetypes
 import os
 import secrets
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
 from urllib.parse import urlencode
 
 import click
 
-from predictord.errors import ExitCode, SettingsError
+from predictord.errors import ExitCode, PredictorError, SettingsError
 from predictord.settings import Settings
 from predictord.snapshot import take_snapshot
 from predictord.wire import RequestHead, WorkerOptions
@@ -55,19 +60,69 @@ def predict_here(settings: Settings, head: RequestHead, body: bytes) -> ExitCode
 
     generation = take_snapshot(settings.predictor_path, settings.class_name, settings.config)
     options = WorkerOptions(settings.concurrency, settings.max_batch_size, settings.batch_interval_s)
-    statuses: list[int] = []
-
-    def report_head(status: int, header_block: bytes) -> None:
-        statuses.append(status)
-        click.echo(f"HTTP {status}\n{header_block.decode('latin-1').replace(chr(13), '')}", err=True, nl=False)
-
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "wb", buffering=0) as answer:
+    with os.fdopen(os.dup(1), "wb") as body_file, _counted_interrupts() as interrupts:
         os.dup2(2, 1)
         os.environ.update(generation.environment)
-        timings = predict_once(generation, options, head, body, on_head=report_head, on_body=answer.write)
+        answer = _Answer(body_file)
+        try:
+            timings = predict_once(
+                generation, options, head, body, answer.take_head, answer.take_body, answer.take_traceback
+            )
+        except PredictorError:
+            if not interrupts:
+                raise
+            return ExitCode.INTERRUPTED
+        answer.end_line()
     click.echo(", ".join(f"{name} {took_ms:.1f} ms" for name, took_ms in timings.items()), err=True)
-    return ExitCode.NO if statuses[0] >= 400 else ExitCode.STOPPED
+    if interrupts:
+        return ExitCode.INTERRUPTED
+    return ExitCode.NO if answer.status >= 400 else ExitCode.STOPPED
+
+
+class _Answer:
+    """Where the parts of an answer go: the body's pieces to a file, at once, and the rest to stderr."""
+
+    def __init__(self, body_file: BinaryIO) -> None:
+        self._body_file = body_file
+        self._last = b""
+        self.status = 0
+
+    def take_head(self, status: int, header_block: bytes) -> None:
+        self.status = status
+        click.echo(f"HTTP {status}\n{header_block.decode('latin-1').replace(chr(13), '')}", err=True, nl=False)
+
+    def take_body(self, piece: bytes | bytearray | memoryview) -> None:
+        self._body_file.write(piece)
+        self._body_file.flush()
+        self._last = bytes(piece[-1:]) or self._last
+
+    def take_traceback(self, traceback: str) -> None:
+        click.echo(traceback.rstrip(), err=True)
+
+    def end_line(self) -> None:
+        """Let what follows begin a line of its own, where a person sees both streams in one terminal."""
+        if self._last not in (b"", b"\n") and self._body_file.isatty():
+            click.echo(err=True)
+
+
+@contextmanager
+def _counted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C raises as ever, and is remembered: the code that serves takes it for a failure of the predictor."""
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, in a shell's background job
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _make_data(data: str | None) -> tuple[bytes, str]:

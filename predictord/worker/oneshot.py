@@ -34,18 +34,19 @@ def predict_once(
     options: WorkerOptions,
     head: RequestHead,
     body: bytes,
-    *,
     on_head: Callable[[int, bytes], None],
-    on_body: Callable[[Buffer], object],
+    on_body: Callable[[Buffer], None],
+    on_traceback: Callable[[str], None],
 ) -> dict[str, float]:
     """Load the predictor and answer one request on the calling thread; a stream's pieces come as they are made.
 
-    `on_head` gets the status and the rendered header lines. Returns milliseconds by
+    `on_head` gets the status and the rendered header lines, and `on_traceback` that of
+    predict where it raised, which the body does not have. Returns milliseconds by
     what took them. Raises `PredictorError` when the load fails, or a stream after it has begun.
     """
     near, far = socket.socketpair()
     far.sendall(frame_head(Predict([head]), len(body)))
-    reader = _Reader(far, head, on_head, on_body)
+    reader = _Reader(far, head, on_head, on_body, on_traceback)
     # The predictor has the main thread, as in a worker; so the answer is read by another.
     reading = threading.Thread(target=reader.run, args=(body,), daemon=True)
     started = perf_counter()
@@ -89,12 +90,14 @@ class _Reader:
         sock: socket.socket,
         head: RequestHead,
         on_head: Callable[[int, bytes], None],
-        on_body: Callable[[Buffer], object],
+        on_body: Callable[[Buffer], None],
+        on_traceback: Callable[[str], None],
     ) -> None:
         self._socket = sock
         self._head = head
         self._on_head = on_head
         self._on_body = on_body
+        self._on_traceback = on_traceback
         self._frames = FrameReader()
         self._done = False
         self.load_ms = 0.0
@@ -139,5 +142,7 @@ class _Reader:
             self._done = True
 
     def _fail(self, problem: Problem) -> None:
+        if problem.traceback:
+            self._on_traceback(problem.traceback)
         self._on_head(problem.status, f"content-type: {MEDIA_TYPE}\r\n".encode())
-        self._on_body(problem.body(self._head.id, debug=True))
+        self._on_body(problem.body(self._head.id))

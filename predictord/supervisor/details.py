@@ -76,7 +76,7 @@ class Details:
     @property
     def is_busy(self) -> bool:
         """Whether a prediction waits or runs."""
-        return bool(self._fleet.in_hand)
+        return bool(self._fleet.in_hand or self._proxy.dispatcher.queue)
 
     def history(self, last_s: int = HISTORY_S) -> dict[str, Any]:
         """The last seconds that are over, a row for each."""

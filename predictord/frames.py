@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from predictord.errors import WorkerError
-from predictord.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PREFIX, ToSupervisor, decode_to_supervisor
+from predictord.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PREFIX, PREFIX_BYTES, ToSupervisor, decode_to_supervisor
 
 Buffer = bytes | bytearray | memoryview
 Frame = tuple[ToSupervisor, Buffer]
@@ -38,9 +38,13 @@ class FrameReader:
         if self._message is not None:
             return self._read_body(sock)
         data = sock.recv(_CHUNK_BYTES)
-        if not data:
-            return None
-        return self.feed(data)
+        size = len(data)
+        if size > PREFIX_BYTES and not self._data:
+            header_bytes, body_bytes = PREFIX.unpack_from(data)
+            body_at = PREFIX_BYTES + header_bytes
+            if size == body_at + body_bytes:  # one whole frame, as nearly always
+                return [(_decode(data[PREFIX_BYTES:body_at]), data[body_at:])]
+        return self.feed(data) if data else None
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes."""
@@ -49,14 +53,14 @@ class FrameReader:
             self._data = b""
         frames: list[Frame] = []
         at, size = 0, len(data)
-        while size - at >= PREFIX.size:
+        while size - at >= PREFIX_BYTES:
             header_bytes, body_bytes = PREFIX.unpack_from(data, at)
             if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
                 raise WorkerError(f"sent a frame of {header_bytes} + {body_bytes} bytes")
-            body_at = at + PREFIX.size + header_bytes
+            body_at = at + PREFIX_BYTES + header_bytes
             if size < body_at:
                 break
-            message = _decode(data[at + PREFIX.size : body_at])
+            message = _decode(data[at + PREFIX_BYTES : body_at])
             at = body_at + body_bytes
             if size < at:
                 self._begin_body(message, data[body_at:], body_bytes)
@@ -116,6 +120,19 @@ class FrameWriter:
         self._keep_unsent(parts, sent)
         if self._unsent:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)
+
+    def send_whole(self, data: bytes) -> None:
+        """Write one buffer after all that was written before."""
+        if not self._unsent:
+            try:
+                sent = self._socket.send(data)
+            except OSError:
+                self.send([data])
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.send([data])
 
     def stop(self) -> None:
         """Send no more; before the socket is closed."""

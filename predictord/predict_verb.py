@@ -39,14 +39,13 @@ def make_request(
         fields["content-type"] = content_type or natural_type
     fields |= dict(_split_header(header) for header in headers)
     head = RequestHead(
-        id=f"predict-{os.getpid()}",
+        content_type=fields.get("content-type"),
         method="POST",
         path="/predict",
         query=urlencode([_split(item, "--query") for item in query]).encode(),
         http_version="1.1",
         client=None,
         headers=[(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in fields.items()],
-        body_bytes=len(body),
     )
     return head, body
 

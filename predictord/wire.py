@@ -8,7 +8,7 @@ large payload is neither scanned nor copied. Nothing here is ever pickled.
 import signal
 import struct
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from predictord.problem import Problem
 
 PREFIX = struct.Struct("<IQ")
 """Length of the header and of the body, in bytes."""
+PREFIX_BYTES = PREFIX.size
 
 MAX_BODY_BYTES = 1 << 36
 """A longer body is a broken peer: above what any batch of answers (2 GiB each) comes to in practice."""
@@ -29,19 +30,28 @@ STACK_SIGNAL = signal.SIGRTMIN + 5
 """Makes a worker write the stacks of its threads to its stacks pipe (`faulthandler`)."""
 
 Headers = list[tuple[bytes, bytes]]
+Status = Annotated[int, msgspec.Meta(ge=200, lt=600)]
+"""Of a final answer; the decoder refuses any other."""
+
+
+def header(headers: Headers, name: bytes) -> str | None:
+    """The first value of a header, or `None`; names are lower-case already."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return None
 
 
 class RequestHead(msgspec.Struct, array_like=True, gc=False):
-    """A client's request without its body, which takes `body_bytes` of the frame's body."""
+    """A client's request without its body; never changed, since requests with the same head share it."""
 
-    id: str
+    content_type: str | None
     method: str
     path: str
     query: bytes
     http_version: str
     client: tuple[str, int] | None
     headers: Headers
-    body_bytes: int
 
 
 class AnswerHead(msgspec.Struct, array_like=True, gc=False):
@@ -52,7 +62,7 @@ class AnswerHead(msgspec.Struct, array_like=True, gc=False):
     `problem` the rest is empty: the supervisor renders it.
     """
 
-    status: int
+    status: Status
     header_block: bytes
     body_bytes: int
     problem: Problem | None = None
@@ -85,9 +95,10 @@ class Build(msgspec.Struct, array_like=True, tag=True):
 
 
 class Predict(msgspec.Struct, array_like=True, tag=True, gc=False):
-    """Run one request, or a batch; the frame's body is their bodies in order."""
+    """Run one request, or a batch; the frame's body is their bodies in order, of `sizes` bytes each."""
 
     requests: list[RequestHead]
+    sizes: list[int]
 
 
 class Ping(msgspec.Struct, array_like=True, tag=True):
@@ -209,7 +220,7 @@ class StreamStart(msgspec.Struct, array_like=True, tag=True):
     `length` is the body's length in bytes where it is known (a file); `number` as in `Answers`.
     """
 
-    status: int
+    status: Status
     header_block: bytes
     predict_ms: float
     number: int

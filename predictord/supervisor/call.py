@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from predictord.problem import Problem
 from predictord.supervisor.request_body import Pieces
 from predictord.wire import AnswerHead, RequestHead, StreamStart
@@ -24,11 +26,13 @@ class Stage(Enum):
     DONE = 4
 
 
-class Served(Protocol):
-    """Who ran a call, for the response's headers and the error's body."""
+class Origin:
+    """Which worker of which generation runs a call; `header_block` says so in an answer's head."""
 
-    place_id: int
-    generation: int
+    def __init__(self, place_id: int, generation: int) -> None:
+        self.place_id = place_id
+        self.generation = generation
+        self.header_block = b"x-predictord-worker: %d\r\nx-predictord-generation: %d\r\n" % (place_id, generation)
 
 
 class Client(Protocol):
@@ -50,40 +54,34 @@ class Client(Protocol):
         """Send an error before anything else of the answer was sent."""
 
 
-class Call:
-    """One prediction; `client` is `None` once the client has left."""
+class Call(msgspec.Struct, eq=False):
+    """One prediction; a struct of msgspec's, which is made and filled by one call of C."""
 
-    __slots__ = (
-        "arrived",
-        "body",
-        "client",
-        "generation",
-        "handed",
-        "head",
-        "is_event_stream",
-        "overdue",
-        "place_id",
-        "predict_ms",
-        "slot",
-        "stage",
-    )
+    id: bytes
+    head: RequestHead
+    body: Pieces
+    body_bytes: int
+    client: Client | None
+    """`None` once the client has left."""
+    arrived: float
+    """When its body was complete (`time.monotonic`)."""
+    frame: bytes | None = None
+    """What goes to a worker before its body, where the door has that ready."""
+    handed: float = 0.0
+    predict_ms: float | None = None
+    """What the worker took; `None` until it has said so."""
+    is_event_stream: bool = False
+    overdue: Problem | None = None
+    """What the client is told once its time is up; a call that is overdue is never run again."""
+    slot: "Slot | None" = None
+    stage: Stage = Stage.QUEUED
+    origin: Origin | None = None
+    """Who runs it; `None` while it is queued."""
 
-    def __init__(self, head: RequestHead, body: Pieces, client: Client, arrived: float) -> None:
-        self.head = head
-        self.body = body
-        self.client: Client | None = client
-        self.arrived = arrived
-        """`loop.time()` when its body was complete."""
-        self.handed = 0.0
-        self.predict_ms: float | None = None
-        """What the worker took; `None` until it has said so."""
-        self.is_event_stream = False
-        self.overdue: Problem | None = None
-        """What the client is told once its time is up; a call that is overdue is never run again."""
-        self.slot: Slot | None = None
-        self.stage = Stage.QUEUED
-        self.place_id: int | None = None
-        self.generation: int | None = None
+    @property
+    def place_id(self) -> int | None:
+        """The worker that runs it, if one does."""
+        return None if self.origin is None else self.origin.place_id
 
     def fail(self, problem: Problem) -> None:
         """Tell the client that this call failed, after a stream has begun by cutting it.
@@ -101,5 +99,5 @@ class Call:
     def put_back(self) -> None:
         """Forget the worker that had not read it whole."""
         self.stage = Stage.QUEUED
-        self.slot = self.place_id = self.generation = None
+        self.slot = self.origin = None
         self.handed = 0.0

@@ -18,14 +18,10 @@ class Serving(Protocol):
 
     free_slots: list[Slot]
     requests: int
-
-    @property
-    def max_batch_size(self) -> int:
-        """Calls that go into one exchange."""
-
-    @property
-    def batch_interval_s(self) -> float:
-        """How long the oldest call waits for company."""
+    max_batch_size: int
+    """Calls that go into one exchange."""
+    batch_interval_s: float
+    """How long the oldest call waits for company."""
 
 
 class Alarm(Protocol):
@@ -43,22 +39,27 @@ class Dispatcher:
         *,
         max_queue: int,
         queue_timeout_s: float,
-        request_timeout_s: float,
         clock: Callable[[], float],
         outlook: Callable[[], Problem | None],
     ) -> None:
         self._max_queue = max_queue
         self._queue_timeout_s = queue_timeout_s
-        self._request_timeout_s = request_timeout_s
         self._clock = clock
         self._outlook = outlook
         self._ring: list[Serving] = []
         self._next = 0
         self._draining: Problem | None = None
         self._held = False
+        self._room = 0
+        """How long the queue may be while nothing else speaks against another call."""
+        self._alarm_at: float | None = None
+        self._gathering = False
+        """Whether a free slot waits for more calls to make a batch."""
         self.queue: deque[Call] = deque()
+        self.submitted = 0
+        """Calls that have come, whatever became of them."""
         self.batch_sizes: Counter[int] = Counter()
-        """How often a worker was handed so many calls at once."""
+        """How often a worker that takes batches was handed so many calls at once."""
         self.alarm: Alarm | None = None
         self.on_handed: Callable[[Slot], None] | None = None
         self.on_empty: Callable[[], None] | None = None
@@ -68,18 +69,25 @@ class Dispatcher:
 
     def submit(self, call: Call) -> None:
         """Hand the call to a free slot, queue it, or fail it at once."""
-        if self._draining is not None:
+        self.submitted += 1
+        queue = self.queue
+        if 0 < len(queue) < self._room:  # the way of nearly all under load, where the rest below is known to be so
+            queue.append(call)
+            if self._gathering:
+                self.pump()
+        elif self._draining is not None:
             call.fail(self._draining)
-        elif not self.queue and (serving := self._choose()) is not None and not self._waits_for_company(serving, 1):
-            self._hand(serving, [call], call.arrived)
-        elif len(self.queue) >= self._max_queue:
+        elif not queue and (serving := self._choose()) is not None and serving.batch_interval_s <= 0:
+            self._hand(serving, self._take_slot(serving), [call], call.arrived)
+        elif len(queue) >= self._max_queue:
             limit = f"{self._max_queue} requests are waiting already (--max-queue)"
             call.fail(Problem(Code.QUEUE_FULL, limit))
         elif not self._ring and (problem := self._outlook()) is not None:
             call.fail(problem)
         else:
-            self.queue.append(call)
-            self.pump()
+            queue.append(call)
+            if self._gathering or len(queue) == 1:
+                self.pump()
 
     def withdraw(self, call: Call) -> None:
         """The client of a queued call has left."""
@@ -92,6 +100,7 @@ class Dispatcher:
     def join(self, serving: Serving) -> None:
         """A worker is ready: its free slots take calls from now on."""
         self._ring.append(serving)
+        self._measure_room()
         self.pump()
 
     def leave(self, serving: Serving) -> None:
@@ -101,6 +110,7 @@ class Dispatcher:
             del self._ring[index]
             if index < self._next:
                 self._next -= 1
+            self._measure_room()
 
     def has(self, serving: Serving) -> bool:
         """Whether this worker takes calls."""
@@ -115,6 +125,18 @@ class Dispatcher:
         self._held = False
         self.pump()
 
+    def release(self, serving: Serving, slot: Slot) -> bool:
+        """A slot has become free; True when it got its next calls at once."""
+        if self.queue and serving.max_batch_size == 1 and not self._held and serving in self._ring:
+            serving.requests += 1
+            slot.hand([self.queue.popleft()], self._clock())
+            if self.on_handed is not None:
+                self.on_handed(slot)
+            return True
+        serving.free_slots.append(slot)
+        self.pump()
+        return slot.busy
+
     def put_back(self, calls: list[Call]) -> None:
         """Calls that a dead worker had not read whole go to the head of the queue."""
         for call in reversed(calls):
@@ -125,19 +147,27 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Hand over as many queued calls as there are free slots; a batch takes what is there."""
+        queue = self.queue
+        self._gathering = False
+        if not queue:
+            return
         now = self._clock()
-        while self.queue and (serving := self._choose()) is not None:
-            count = min(len(self.queue), serving.max_batch_size)
-            if self._waits_for_company(serving, count, now):
+        while queue and (serving := self._choose()) is not None:
+            count = min(len(queue), serving.max_batch_size)
+            if count < serving.max_batch_size and now < (due := queue[0].arrived + serving.batch_interval_s):
+                self._gathering = True
+                self._ring_by(due)
                 break
-            self._hand(serving, [self.queue.popleft() for _ in range(count)], now)
-        self._set_alarm()
+            self._hand(serving, self._take_slot(serving), [queue.popleft() for _ in range(count)], now)
+        if queue and self._queue_timeout_s:
+            self._ring_by(queue[0].arrived + self._queue_timeout_s)
 
     # --- time and the end
 
     def tick(self) -> None:
         """Fail calls that have waited for `queue_timeout_s`, and send batches that are due."""
         now = self._clock()
+        self._alarm_at = None
         while self._queue_timeout_s and self.queue and self.queue[0].arrived + self._queue_timeout_s <= now:
             waited = f"no worker was free for {self._queue_timeout_s:g} s (--queue-timeout)"
             self.queue.popleft().fail(Problem(Code.QUEUE_TIMEOUT, waited))
@@ -152,6 +182,7 @@ class Dispatcher:
     def drain(self) -> None:
         """From now on refuse new calls; queued ones are still handed over."""
         self._draining = Problem(Code.DRAINING, "the service is stopping and takes no new requests")
+        self._measure_room()
 
     @property
     def is_quiescing(self) -> bool:
@@ -168,37 +199,32 @@ class Dispatcher:
             self.on_empty()
 
     def _choose(self) -> Serving | None:
-        """The next worker in turn that has a free slot; `_hand` takes the slot before anything else runs."""
+        """The next worker in turn that has a free slot; it is taken before anything else runs."""
         ring, count = self._ring, 0 if self._held else len(self._ring)
-        for step in range(count):
-            index = (self._next + step) % count
-            if ring[index].free_slots:
-                self._next = index
-                return ring[index]
+        for step in range(self._next, self._next + count):
+            serving = ring[step % count]
+            if serving.free_slots:
+                self._next = step % count
+                return serving
         return None
 
-    def _hand(self, serving: Serving, calls: list[Call], now: float) -> None:
-        slot = serving.free_slots.pop()
-        serving.requests += len(calls)
-        self.batch_sizes[len(calls)] += 1
+    def _measure_room(self) -> None:
+        self._room = self._max_queue if self._ring and self._draining is None else 0
+
+    def _take_slot(self, chosen: Serving) -> Slot:
         self._next += 1
-        slot.hand(calls, now, self._request_timeout_s)
+        return chosen.free_slots.pop()
+
+    def _hand(self, serving: Serving, slot: Slot, calls: list[Call], now: float) -> None:
+        serving.requests += len(calls)
+        if serving.max_batch_size > 1:
+            self.batch_sizes[len(calls)] += 1
+        slot.hand(calls, now)
         if self.on_handed is not None:
             self.on_handed(slot)
 
-    def _waits_for_company(self, serving: Serving, count: int, now: float = 0.0) -> bool:
-        if serving.batch_interval_s <= 0 or count >= serving.max_batch_size:
-            return False
-        return not self.queue or now < self.queue[0].arrived + serving.batch_interval_s
-
-    def _set_alarm(self) -> None:
-        if self.alarm is None:
-            return
-        if not self.queue:
-            self.alarm.set(None)
-            return
-        oldest = self.queue[0].arrived
-        times = [oldest + self._queue_timeout_s] if self._queue_timeout_s else []
-        if (serving := self._choose()) is not None and serving.batch_interval_s > 0:
-            times.append(oldest + serving.batch_interval_s)
-        self.alarm.set(min(times, default=None))
+    def _ring_by(self, when: float) -> None:
+        """Have `tick` called at `when` or before: an alarm that rings too early is set again then."""
+        if self.alarm is not None and (self._alarm_at is None or when < self._alarm_at):
+            self._alarm_at = when
+            self.alarm.set(when)

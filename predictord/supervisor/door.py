@@ -15,19 +15,23 @@ from urllib.parse import unquote_to_bytes
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from predictord.problem import Code, Problem
+from predictord.problem import BODILESS, Code, Problem
 from predictord.supervisor import limits, reply, request_head
 from predictord.supervisor.access import is_preflight
 from predictord.supervisor.call import Buffer, Call, Stage
 from predictord.supervisor.half_close import HalfCloseProbe
+from predictord.supervisor.known_head import KnownHead
 from predictord.supervisor.proxy import Proxy
-from predictord.supervisor.request_body import RequestBody
+from predictord.supervisor.request_body import Pieces, RequestBody
 from predictord.supervisor.streamed_answer import StreamedAnswer
-from predictord.wire import AnswerHead, RequestHead, StreamStart
+from predictord.wire import AnswerHead, RequestHead, StreamStart, header
 
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
+_TOLD_APART = frozenset({b"x-request-id", b"transfer-encoding"})
+"""Fields that make a head not worth remembering."""
 _SMALL_BODY_BYTES = 1 << 14
 _UNKNOWN = -1
+_UNSET = 0.0
 _WRONG_LENGTH = Problem(Code.PREDICTOR_ERROR, "the stream does not have the length that its Content-Length announced")
 
 
@@ -43,6 +47,9 @@ class Phase(Enum):
     """Refused: what still comes is dropped."""
 
 
+_IDLE, _ANSWER = Phase.IDLE, Phase.ANSWER  # by name each would cost a request a tenth of a microsecond
+
+
 class Door(HttpToolsProtocol):
     """One connection; implements `call.Client`."""
 
@@ -51,7 +58,7 @@ class Door(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._phase = Phase.IDLE
-        self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
+        self._deadline = _UNSET
         self._framing_bytes = 0  # since the head began, or the last piece of the body came
         self._fields = 0
         self._method = b""
@@ -64,7 +71,9 @@ class Door(HttpToolsProtocol):
         self._half_closed = False
         self._keep_alive = True
         self._extra = b""
-        self._request_id = ""
+        self._request_id = b""
+        self._known: KnownHead | None = None
+        self._whole = b""  # the piece being parsed, if a request begins with it
         self._unread_bytes = _UNKNOWN
         self.proxy.connected(self)
 
@@ -79,17 +88,26 @@ class Door(HttpToolsProtocol):
     # --- bytes in
 
     def data_received(self, data: bytes) -> None:
+        if self._phase is _IDLE:
+            known = self._known
+            if known is not None:
+                if len(data) != known.total_bytes or not data.startswith(known.raw):
+                    known = known.renewed(data)
+                if known is not None and self._predict_known(known, data):
+                    return
+            self._begin_head()
+            self._whole = data
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if self._phase is Phase.LINGER:
             return
         if self._ignoring:
             self._drop(data)
             return
-        if self._phase is Phase.IDLE:
-            self._begin_head()
-        elif self._phase is Phase.BODY:
+        if self._phase is Phase.BODY:
             self._deadline = self.loop.time() + limits.BODY_GAP_S
         self._framing_bytes += len(data)
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -103,6 +121,7 @@ class Door(HttpToolsProtocol):
         else:
             if self._framing_bytes > limits.HEAD_BYTES and self._phase in (Phase.HEAD, Phase.BODY):
                 self._refuse(request_head.too_long())
+        self._whole = b""
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client may end its side and still wait for the answer (`shutdown(SHUT_WR)`)."""
@@ -173,7 +192,7 @@ class Door(HttpToolsProtocol):
         if self._body.size + len(body) > self.proxy.max_body_bytes:
             self._refuse(self._too_large())
         elif not self._body.add(body):
-            self._refuse(Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them"))
+            self._refuse(self._no_memory())
         else:
             self._framing_bytes = 0
 
@@ -187,8 +206,8 @@ class Door(HttpToolsProtocol):
             if call is None:
                 return
             call.arrived = monotonic()  # the loop's own time has milliseconds only
-            call.body = self._body.pieces
-            call.head.body_bytes = self._body.size
+            call.body, call.body_bytes = self._body.pieces, self._body.size
+            self._learn(call)
             self.proxy.submit(call)
         elif self._phase is Phase.ANSWER:
             self._received = True
@@ -200,19 +219,22 @@ class Door(HttpToolsProtocol):
         if head.problem is not None:
             self.fail(call, head.problem)
             return
-        self.proxy.done(call, head.status)
-        block = reply.whole(call, head.status, head.header_block, len(body), self._extra, keep_alive=self._keep_alive)
-        if len(body) <= _SMALL_BODY_BYTES:
-            self.transport.write(block + body)
+        status, origin = head.status, call.origin
+        self.proxy.done(call, status)
+        if origin is not None and len(body) <= _SMALL_BODY_BYTES and self._keep_alive and status not in BODILESS:
+            self.transport.write(reply.small(call, origin, head, self._extra, body))
         else:
-            self.transport.write(block)
+            keep_alive = self._keep_alive
+            self.transport.write(
+                reply.whole(call, status, head.header_block, len(body), self._extra, keep_alive=keep_alive)
+            )
             self.transport.write(body)
         self._complete()
 
     def fail(self, call: Call, problem: Problem) -> None:
         self.proxy.count_failure(call, problem)
         self.transport.write(
-            reply.problem(problem, call.head.id, call, self._extra, debug=self.proxy.debug, keep_alive=self._keep_alive)
+            reply.problem(problem, call.id, call, self._extra, debug=self.proxy.debug, keep_alive=self._keep_alive)
         )
         self._complete()
 
@@ -236,7 +258,9 @@ class Door(HttpToolsProtocol):
         if problem is not None:
             self.proxy.count_failure(call, problem)
             if call.is_event_stream:
-                self._stream.send([problem.event(call.head.id, worker=call.place_id, debug=self.proxy.debug)])
+                self._stream.send(
+                    [problem.event(call.id.decode("ascii"), worker=call.place_id, debug=self.proxy.debug)]
+                )
             self._cut()
         elif self._stream.end():
             self.proxy.done(call, self._stream.status)
@@ -276,6 +300,9 @@ class Door(HttpToolsProtocol):
         """Enforce the time limits; called about twice a second."""
         if self.flow.write_paused or self.transport.is_closing():
             self._sweep_reader(now)
+        elif self._deadline == _UNSET:
+            if self._phase is Phase.IDLE:
+                self._deadline = now + limits.IDLE_TIMEOUT_S
         elif now < self._deadline:
             return
         elif self._phase is Phase.IDLE or self._phase is Phase.LINGER:
@@ -309,6 +336,7 @@ class Door(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._phase = Phase.HEAD
+        self._extra = self._method = self._request_id = b""
         self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
         self._framing_bytes = 0
 
@@ -346,21 +374,32 @@ class Door(HttpToolsProtocol):
             return
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        head = RequestHead(
-            self._request_id,
-            "POST",
-            path.decode("ascii"),
-            query,
-            version,
-            self.client,
-            self.headers,
-            0,
-        )
-        self._call = Call(head, [], self, 0.0)
+        media_type = header(self.headers, b"content-type")
+        head = RequestHead(media_type, "POST", path.decode("ascii"), query, version, self.client, self.headers)
+        self._call = Call(self._request_id, head, [], 0, self, 0.0)
         self._collecting = True
         self._phase = Phase.BODY
         self._deadline = self.loop.time() + limits.BODY_GAP_S
         self._framing_bytes = 0
+
+    def _learn(self, call: Call) -> None:
+        """Remember the head of a request that came in one piece: the next one is likely to have it too."""
+        is_plain = self._keep_alive and not self.expect_100_continue
+        if self._whole and is_plain and _TOLD_APART.isdisjoint(name for name, _ in call.head.headers):
+            self._known = KnownHead.of(self._whole, call.head, call.body_bytes, self._extra)
+
+    def _predict_known(self, known: KnownHead, data: bytes) -> bool:
+        """Submit a whole request whose head has passed before; False when its body must be refused."""
+        size = known.body_bytes
+        if size > self.proxy.max_body_bytes or not self._body.take(size):
+            return False
+        self._phase = _ANSWER
+        self._extra = known.extra
+        self._known = known
+        body: Pieces = [data[known.body_at :]]
+        self._call = call = Call(request_head.new_id(), known.head, body, size, self, monotonic(), known.frame)
+        self.proxy.submit(call)
+        return True
 
     def _hand_to_app(self, fields: dict[bytes, bytes]) -> None:
         """All that is no prediction: build the scope that the parent builds at each message's begin."""
@@ -368,7 +407,7 @@ class Door(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
-        self.scope["state"] = {"request_id": self._request_id, "cors": self._extra}
+        self.scope["state"] = {"request_id": self._request_id.decode("ascii"), "cors": self._extra}
         self._phase = Phase.ANSWER
         self._received = False
         super().on_headers_complete()
@@ -376,13 +415,15 @@ class Door(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _answer_preflight(self) -> None:
-        self.transport.write(
-            b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b\r\n" % (self._request_id.encode(), self._extra)
-        )
+        self.transport.write(b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b\r\n" % (self._request_id, self._extra))
         self._rest()
 
     def _too_large(self) -> Problem:
         return Problem(Code.BODY_TOO_LARGE, f"a body may have {self.proxy.max_body_bytes} bytes (--max-body-size)")
+
+    @staticmethod
+    def _no_memory() -> Problem:
+        return Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them")
 
     def _refuse(self, problem: Problem) -> None:
         """Answer before the request is read whole; the rest of it is dropped for a moment, then closed."""
@@ -418,29 +459,20 @@ class Door(HttpToolsProtocol):
 
     def _complete(self) -> None:
         """The answer is on its way: rest until the next request, or close."""
-        self._call = None
-        self._stream = None
+        self._call = self._stream = None
         self._body.release()
         self._rest()
 
     def _rest(self) -> None:
-        if self._half_closed:
+        if self._keep_alive:
+            self._phase = _IDLE
+            self._deadline = _UNSET
+            if self.flow.write_paused:
+                self.flow.pause_reading()  # whoever takes no answers gets no more of them
+        elif self._ignoring and not self._half_closed:
+            self._linger()
+        else:
             self.transport.close()
-            return
-        if not self._keep_alive:
-            if self._ignoring:
-                self._linger()
-            else:
-                self.transport.close()
-            return
-        self._ignoring = False
-        self._extra = b""
-        self._method = b""
-        self._request_id = ""
-        self._phase = Phase.IDLE
-        self._deadline = self.loop.time() + limits.IDLE_TIMEOUT_S
-        if self.flow.write_paused:
-            self.flow.pause_reading()  # whoever takes no answers gets no more of them
 
     def _linger(self) -> None:
         """Drop what still comes for a moment: to close with bytes unread resets the connection, the answer with it."""

@@ -152,9 +152,10 @@ class Fleet(Roster):
         """A worker takes no more requests; its end follows."""
         self._dispatcher.leave(place)
 
-    def on_slot_free(self, place: Place) -> None:
+    def on_slot_free(self, place: Place, slot: Slot) -> None:
         """A slot may take the next call."""
-        self._dispatcher.pump()
+        if self._dispatcher.release(place, slot):
+            return
         if place.is_retiring or self._dispatcher.is_quiescing:
             self._announce()
 

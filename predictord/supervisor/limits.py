@@ -23,16 +23,5 @@ SWEEP_S = 0.5
 class BodyBudget:
     """Bytes of all request bodies held at once, against their limit."""
 
-    max_body_bytes: int
+    limit_bytes: int
     held_bytes: int = 0
-
-    def take(self, count: int) -> bool:
-        """Reserve `count` bytes; False, and nothing reserved, when that is past the limit."""
-        if self.held_bytes + count > 4 * self.max_body_bytes:
-            return False
-        self.held_bytes += count
-        return True
-
-    def give_back(self, count: int) -> None:
-        """Release what `take` reserved."""
-        self.held_bytes -= count

@@ -6,12 +6,14 @@ import os
 import socket
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Protocol
 
 from predictord.errors import WorkerError
 from predictord.generation import Generation
 from predictord.problem import Code, Problem
 from predictord.supervisor import stacks
+from predictord.supervisor.call import Origin
 from predictord.supervisor.devices import Device
 from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.log_line import WORKER_OUTPUT
@@ -79,8 +81,8 @@ class PlaceEvents(Protocol):
     def on_broken(self, place: "Place") -> None:
         """The worker can't take requests any more: it is gone, or a data socket of it is."""
 
-    def on_slot_free(self, place: "Place") -> None:
-        """A slot of the place has become free."""
+    def on_slot_free(self, place: "Place", slot: Slot) -> None:
+        """This slot of the place has become free."""
 
     def on_unfit(self, place: "Place") -> None:
         """The worker asks to be retired."""
@@ -117,8 +119,12 @@ class Place:
         self._watch: LoadWatch | None = None
         self.generation: Generation | None = None
         self.process: WorkerProcess | None = None
+        self.origin = Origin(place_id, 0)
+        """Who answers, as responses say it."""
         self.contract: Ready | None = None
         """What the worker said when it was ready."""
+        self.max_batch_size = 1
+        self.batch_interval_s = 0.0
         self.slots: list[Slot] = []
         self.free_slots: list[Slot] = []
         self.load_error: LoadError | None = None
@@ -197,9 +203,8 @@ class Place:
         self._hold = hold
         self.is_checked = False
         self.move(WorkerState.STARTING)
-        self.generation = generation
+        self._run(generation, None)
         self.started_at = self._loop.time()
-        self.contract = None
         self.load_error = None
         self.reason = ""
         self.pinged_at = None
@@ -229,26 +234,13 @@ class Place:
 
     def adopt(self, generation: Generation, contract: Ready) -> None:
         """The worker runs this generation now (a swap); its contract may have changed."""
-        self.generation = generation
-        self.contract = contract
+        self._run(generation, contract)
 
     def ping(self) -> None:
         """Ask an idle worker for a sign of life."""
         if self.free_slots:
             self.pinged_at = self._loop.time()
             self.free_slots.pop(0).ask(Ping(), self._on_pong)
-
-    # --- dispatch.Serving
-
-    @property
-    def max_batch_size(self) -> int:
-        """Requests in one call of `predict`."""
-        return self.contract.max_batch_size if self.contract else 1
-
-    @property
-    def batch_interval_s(self) -> float:
-        """How long the oldest request waits for company."""
-        return self.contract.batch_interval_s if self.contract else 0.0
 
     # --- slot.SlotOwner
 
@@ -261,11 +253,6 @@ class Place:
     def is_async(self) -> bool:
         """Whether a request in hand can be cancelled."""
         return self.contract is not None and self.contract.is_async
-
-    def slot_free(self, slot: Slot) -> None:
-        """A slot may take the next exchange."""
-        self.free_slots.append(slot)
-        self._events.on_slot_free(self)
 
     def slot_broken(self, slot: Slot, reason: str) -> None:
         """A worker that does not keep to the protocol can't be trusted with another request."""
@@ -287,7 +274,7 @@ class Place:
             self.is_checked = True
             self._events.on_alive(self)
         elif isinstance(message, Ready):
-            self.contract = message
+            self._follow(message)
         elif isinstance(message, Channels):
             self._add_slots(descriptors)
         elif isinstance(message, LoadFailed):
@@ -320,6 +307,16 @@ class Place:
 
     # --- inside
 
+    def _run(self, generation: Generation, contract: Ready | None) -> None:
+        self.generation = generation
+        self.origin = Origin(self.id, generation.number)
+        self._follow(contract)
+
+    def _follow(self, contract: Ready | None) -> None:
+        self.contract = contract
+        self.max_batch_size = contract.max_batch_size if contract else 1
+        self.batch_interval_s = contract.batch_interval_s if contract and contract.max_batch_size > 1 else 0.0
+
     def _add_slots(self, descriptors: list[int]) -> None:
         if self.contract is None or len(self.slots) + len(descriptors) > self.contract.concurrency:
             for descriptor in descriptors:
@@ -328,7 +325,8 @@ class Place:
             return
         for descriptor in descriptors:
             thread = self.contract.threads[len(self.slots)]
-            slot = Slot(self._loop, socket.socket(fileno=descriptor), self, thread)
+            release = partial(self._events.on_slot_free, self)
+            slot = Slot(self._loop, socket.socket(fileno=descriptor), self, thread, release)
             self.slots.append(slot)
             self.free_slots.append(slot)
         if len(self.slots) == self.contract.concurrency:

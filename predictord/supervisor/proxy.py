@@ -32,12 +32,13 @@ class Proxy:
         self.access = access
         self.dispatcher = dispatcher
         self.max_body_bytes = max_body_bytes
-        self.budget = BodyBudget(max_body_bytes)
+        self.budget = BodyBudget(4 * max_body_bytes)
         self.debug = debug
         self._failure_log = failure_log
         self.failures = RecentFailures(debug=debug)
-        self.total = 0
-        """Predictions asked for, whatever became of them."""
+        self.submit = dispatcher.submit
+        """A prediction has arrived whole."""
+        self._turned_away = 0
         self.tally = Tally(time.monotonic, lambda: len(dispatcher.queue))
         self.done = self.tally.done
         """A prediction has been answered with this status."""
@@ -59,10 +60,10 @@ class Proxy:
         if not self._doors:
             self.quiet.set()
 
-    def submit(self, call: Call) -> None:
-        """A prediction has arrived whole."""
-        self.total += 1
-        self.dispatcher.submit(call)
+    @property
+    def total(self) -> int:
+        """Predictions asked for, whatever became of them."""
+        return self.dispatcher.submitted + self._turned_away
 
     def client_left(self, call: Call) -> None:
         """The client of a call is gone."""
@@ -88,7 +89,7 @@ class Proxy:
     def count_refusal(self, problem: Problem) -> None:
         """A request is refused before it was a call."""
         if problem.code is Code.QUEUE_FULL:
-            self.total += 1
+            self._turned_away += 1
             self.tally.turned_away(problem)
         else:
             self.tally.refusals[problem.code.value] += 1

@@ -34,7 +34,7 @@ class RecentFailures:
         key = (problem.code, problem.detail)
         before = self._kinds.pop(key, None)
         count = 1 if before is None else before.count + 1
-        self._kinds[key] = _Kind(problem, time.time(), call.place_id, call.head.id, count)
+        self._kinds[key] = _Kind(problem, time.time(), call.place_id, call.id.decode("ascii"), count)
         if len(self._kinds) > _MOST_KINDS:
             del self._kinds[next(iter(self._kinds))]
 

@@ -3,7 +3,8 @@
 from http import HTTPStatus
 
 from predictord.problem import BODILESS, MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
-from predictord.supervisor.call import Call
+from predictord.supervisor.call import Buffer, Call, Origin
+from predictord.wire import AnswerHead
 
 
 def _status_line(status: int) -> bytes:
@@ -17,11 +18,30 @@ def _status_line(status: int) -> bytes:
 _STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 
+_SMALL = b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\nserver-timing: queue;dur=%.2f, predict;dur=%.2f\r\n%b\r\n%b"
+
+
+def small(call: Call, origin: Origin, head: AnswerHead, extra: bytes, body: Buffer) -> bytes:
+    """A worker's whole answer, head and body, for a client that keeps its connection: what nearly all get."""
+    queue_ms = (call.handed - call.arrived) * 1e3
+    return _SMALL % (
+        _STATUS_LINES[head.status],
+        head.header_block,
+        origin.header_block,
+        len(body),
+        call.id,
+        queue_ms,
+        call.predict_ms,
+        extra,
+        body,
+    )
+
+
 def whole(call: Call, status: int, block: bytes, body_bytes: int, extra: bytes, *, keep_alive: bool) -> bytes:
     """The head of an answer whose body is there; `block` and `extra` are rendered header lines."""
     length = b"" if status in BODILESS else b"content-length: %d\r\n" % body_bytes
     close = b"" if keep_alive else b"connection: close\r\n"
-    return b"%b%b%b%b%b%b\r\n" % (_STATUS_LINES[status], block, length, _origin(call), extra, close)
+    return b"".join((_STATUS_LINES[status], block, length, _origin(call), extra, close, b"\r\n"))
 
 
 def stream(
@@ -39,7 +59,7 @@ def stream(
 
 def problem(
     what: Problem,
-    request_id: str,
+    request_id: bytes,
     call: Call | None,
     extra: bytes,
     *,
@@ -49,8 +69,8 @@ def problem(
 ) -> bytes:
     """A whole error answer, head and `application/problem+json` body."""
     place_id = None if call is None else call.place_id
-    body = what.body(request_id, worker=place_id, debug=debug)
-    origin = f"x-request-id: {request_id}\r\n".encode() if call is None else _origin(call)
+    body = what.body(request_id.decode("ascii"), worker=place_id, debug=debug)
+    origin = b"x-request-id: %b\r\n" % request_id if call is None else _origin(call)
     head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b%b\r\n" % (
         _STATUS_LINES[what.status],
         MEDIA_TYPE.encode(),
@@ -73,17 +93,10 @@ def _advice(what: Problem) -> bytes:
 
 def _origin(call: Call) -> bytes:
     """Which request this answers, who ran it, and where its time went."""
-    request_id = call.head.id.encode()
-    if call.place_id is None:
-        return b"x-request-id: %b\r\n" % request_id
-    return (
-        b"x-request-id: %b\r\nx-predictord-worker: %d\r\nx-predictord-generation: %d\r\n"
-        b"server-timing: queue;dur=%.2f%b\r\n"
-        % (
-            request_id,
-            call.place_id,
-            call.generation or 0,
-            (call.handed - call.arrived) * 1e3,
-            b"" if call.predict_ms is None else b", predict;dur=%.2f" % call.predict_ms,
-        )
-    )
+    if call.origin is None:
+        return b"x-request-id: %b\r\n" % call.id
+    queue_ms = (call.handed - call.arrived) * 1e3
+    timing = b"queue;dur=%.2f" % queue_ms
+    if call.predict_ms is not None:
+        timing = b"queue;dur=%.2f, predict;dur=%.2f" % (queue_ms, call.predict_ms)
+    return b"x-request-id: %b\r\n%bserver-timing: %b\r\n" % (call.id, call.origin.header_block, timing)

@@ -19,11 +19,11 @@ class RequestBody:
 
     def add(self, piece: bytes) -> bool:
         """Take one more piece; False, and nothing taken, when the bodies of all requests are too large."""
-        if not self._budget.take(len(piece)):
+        size = len(piece)
+        if not self.take(size):
             return False
-        self.size += len(piece)
         pieces = self.pieces
-        if not pieces or len(piece) > _SMALL_BYTES:
+        if not pieces or size > _SMALL_BYTES:
             pieces.append(piece)
         elif type(last := pieces[-1]) is bytearray and len(last) < _MERGED_BYTES:
             last += piece
@@ -31,8 +31,18 @@ class RequestBody:
             pieces.append(bytearray(piece))
         return True
 
+    def take(self, size: int) -> bool:
+        """Count so many bytes more as held; False, and nothing counted, when that is too much."""
+        budget = self._budget
+        held_bytes = budget.held_bytes + size
+        if held_bytes > budget.limit_bytes:
+            return False
+        budget.held_bytes = held_bytes
+        self.size += size
+        return True
+
     def release(self) -> None:
         """Give the memory back; the list lives on with whoever holds it."""
-        self._budget.give_back(self.size)
+        self._budget.held_bytes -= self.size
         self.pieces = []
         self.size = 0

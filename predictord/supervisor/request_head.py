@@ -10,14 +10,17 @@ from predictord.wire import Headers
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=-]{1,128}").fullmatch
 _ids = count(1)
-_id_prefix = uuid4().hex[:12]
+_id_prefix = uuid4().hex[:12].encode()
 
 
-def choose_id(given: bytes | None) -> str:
+def new_id() -> bytes:
+    """A request id that no other request of this machine has."""
+    return b"%b%d" % (_id_prefix, next(_ids))
+
+
+def choose_id(given: bytes | None) -> bytes:
     """The client's own request id if it is harmless in logs and headers, else a new one."""
-    if given is not None and _SANE_ID(given):
-        return given.decode("ascii")
-    return f"{_id_prefix}{next(_ids):08x}"
+    return given if given is not None and _SANE_ID(given) else new_id()
 
 
 def is_long(url: bytes, headers: Headers) -> bool:

@@ -144,7 +144,6 @@ class Supervisor:
         self._dispatcher = Dispatcher(
             max_queue=settings.max_queue,
             queue_timeout_s=settings.queue_timeout_s,
-            request_timeout_s=settings.request_timeout_s,
             clock=time.monotonic,
             outlook=lambda: self._fleet.outlook(),  # noqa: PLW0108 - the fleet is made below
         )
@@ -163,7 +162,7 @@ class Supervisor:
         )
         self._editing = Editing(settings, self._fleet, self._dispatcher, self._reread)
         self._dispatcher.on_empty = self._fleet.changed.set
-        watchdog = Watchdog(loop.time, self._fleet.slots, self._fleet.overdue)
+        watchdog = Watchdog(time.monotonic, self._fleet.slots, self._fleet.overdue, settings.request_timeout_s)
         watchdog.alarm = LoopAlarm(loop, watchdog.tick)
         self._dispatcher.alarm = LoopAlarm(loop, self._dispatcher.tick)
         self._dispatcher.on_handed = watchdog.handed

@@ -4,14 +4,16 @@ import asyncio
 import socket
 from collections.abc import Callable
 from enum import Enum
+from time import monotonic
 from typing import Protocol
 
 import msgspec
 
 from predictord.errors import WorkerError
 from predictord.frames import Frame, FrameReader, FrameWriter
-from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.call import Buffer, Call, Origin, Stage
 from predictord.wire import (
+    AnswerHead,
     Answers,
     Cancel,
     CommitSwap,
@@ -30,6 +32,7 @@ from predictord.wire import (
 )
 
 _REPLIES = (Pong, Prepared, Swapped)
+_HANDED, _DONE = Stage.HANDED, Stage.DONE  # by name each would cost a request a tenth of a microsecond
 
 
 class End(Enum):
@@ -44,18 +47,12 @@ class End(Enum):
 class SlotOwner(Protocol):
     """The place a slot belongs to, told what happens on it."""
 
-    id: int
-
-    @property
-    def generation_number(self) -> int:
-        """The generation that the worker runs."""
+    origin: Origin
+    """Who answers, as responses say it."""
 
     @property
     def is_async(self) -> bool:
         """Whether what it has in hand can be cancelled."""
-
-    def slot_free(self, slot: "Slot") -> None:
-        """The slot may take the next exchange."""
 
     def slot_broken(self, slot: "Slot", reason: str) -> None:
         """The worker broke the protocol, or closed the socket while it lives."""
@@ -67,15 +64,27 @@ class SlotOwner(Protocol):
 class Slot:
     """Writes frames to a worker and reads its answers, straight from the loop's callbacks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, owner: SlotOwner, thread: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        owner: SlotOwner,
+        thread: int,
+        release: "Callable[[Slot], object]",
+    ) -> None:
         sock.setblocking(False)
         self._loop = loop
         self._socket = sock
         self._owner = owner
+        self._release = release
+        """Told that the slot may take the next exchange."""
         self._reader = FrameReader()
         self._writer = FrameWriter(loop, sock)
         self._paused = False
+        self._draining = False
         self._exchanges = 0
+        self._due = 0
+        """The number of the exchange that an answer is due for; 0 when none is."""
         self._on_reply: Callable[[ToSupervisor], object] | None = None
         self._cancel_sent = False
         self._predict_sent = False
@@ -86,34 +95,32 @@ class Slot:
         """What the worker has in hand; empty as soon as it has answered."""
         self.busy = False
         """Whether an exchange is going on: also while `post_predict` runs after the answer, and for a ping."""
-        self.deadline = 0.0
-        """`loop.time()` by which the answer, or the next piece of the stream, is due; 0 is never."""
-        self.timeout_s = 0.0
+        self.since = 0.0
+        """When (`time.monotonic`) the answer, or the next piece of the stream, became due; 0 when none is."""
         self.end: End | None = None
         loop.add_reader(sock.fileno(), self._on_readable)
 
-    def hand(self, calls: list[Call], now: float, timeout_s: float) -> None:
+    def hand(self, calls: list[Call], now: float) -> None:
         """Give the worker these calls as one frame; from here on they are never run again."""
         self.calls = calls
-        self._exchanges += 1
+        self._due = self._exchanges = self._exchanges + 1
         self.busy = True
         self._cancel_sent = False
-        self.timeout_s = timeout_s
-        self.deadline = now + timeout_s if timeout_s else 0.0
-        owner = self._owner
-        body_bytes = 0
-        heads = []
-        parts: list[Buffer] = [b""]
+        self.since = now
+        origin = self._owner.origin
         for call in calls:
             call.slot = self
-            call.stage = Stage.HANDED
+            call.stage = _HANDED
             call.handed = now
-            call.place_id = owner.id
-            call.generation = owner.generation_number
-            body_bytes += call.head.body_bytes
-            heads.append(call.head)
+            call.origin = origin
+        if len(calls) == 1 and call.frame is not None:
+            self._writer.send_whole(call.frame + call.body[0])
+            return
+        parts: list[Buffer] = [b""]
+        for call in calls:
             parts += call.body
-        parts[0] = frame_head(Predict(heads), body_bytes)
+        sizes = [call.body_bytes for call in calls]
+        parts[0] = frame_head(Predict([call.head for call in calls], sizes), sum(sizes))
         self._writer.send(parts)
 
     @property
@@ -124,7 +131,7 @@ class Slot:
     def ask(self, message: Ping | PrepareSwap | CommitSwap, on_reply: Callable[[ToSupervisor], object]) -> None:
         """Ask the thread behind the slot something that is no prediction; the slot is taken until it answers."""
         self.busy = True
-        self.deadline = 0.0
+        self.since = 0.0
         self._on_reply = on_reply
         self._writer.send([frame_head(message)])
 
@@ -147,22 +154,21 @@ class Slot:
         """Take no more of a stream: the client's connection is full, and so will be the worker's socket."""
         if not self._paused and self.end is None:
             self._paused = True
-            self.deadline = 0.0
+            self.since = 0.0
             self._loop.remove_reader(self._socket.fileno())
 
     def resume_reading(self) -> None:
         """Go on taking a stream."""
         if self._paused and self.end is None:
             self._paused = False
-            self._extend_deadline()
+            self._note_progress()
             self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def drain(self) -> None:
         """Read what a dead worker left: answers that it sent, then how the socket ended."""
+        self._draining = True
         while self.end is None:
-            try:
-                self._read()
-            except BlockingIOError:
+            if not self._on_readable():
                 # Somebody else still holds the worker's end; the frame counts as taken.
                 self._finish(End.TAKEN)
 
@@ -173,34 +179,30 @@ class Slot:
             self.end = End.TAKEN
         self._socket.close()
 
-    def _on_readable(self) -> None:
-        try:
-            self._read()
-        except BlockingIOError:
-            return
-        if self.end is not None:
-            self._owner.slot_broken(self, "closed its data socket")
-
-    def _read(self) -> None:
+    def _on_readable(self) -> bool:
+        """Act on what has come; False when nothing has."""
         try:
             frames = self._reader.read(self._socket)
         except BlockingIOError:
-            raise
+            return False
         except OSError:
             # An unread Cancel says nothing of the Predict before it, so that one counts as taken.
-            self._finish(End.TAKEN if self._cancel_sent and self._predict_sent else End.UNREAD)
-            return
+            self._close_early(End.TAKEN if self._cancel_sent and self._predict_sent else End.UNREAD)
         except WorkerError as error:
             self._break(str(error))
-            return
-        if frames is None:
-            only_cancel = self._cancel_sent and self._predict_sent
-            self._finish(End.UNREAD if self._writer.is_pending and not only_cancel else End.TAKEN)
-            return
-        if len(frames) == 1:
-            self._on_frame(*frames[0])
-        elif frames:
-            self._on_frames(frames)
+        else:
+            if frames is None:
+                only_cancel = self._cancel_sent and self._predict_sent
+                self._close_early(End.UNREAD if self._writer.is_pending and not only_cancel else End.TAKEN)
+            elif len(frames) == 1:
+                message, body = frames[0]
+                if type(message) is Answers:
+                    self._on_answers(message, body)
+                else:
+                    self._on_frame(message, body)
+            elif frames:
+                self._on_frames(frames)
+        return True
 
     def _on_frames(self, frames: list[Frame]) -> None:
         """Several frames at once: neighbouring pieces of a stream go to the client together."""
@@ -236,32 +238,34 @@ class Slot:
             self._break(f"sent {kind.__name__} out of turn")
 
     def _on_answers(self, message: Answers, body: Buffer) -> None:
-        calls = self.calls
-        if not calls or len(calls) != len(message.answers) or calls[0].stage is not Stage.HANDED:
-            self._break(f"sent {len(message.answers)} answers to {len(calls)} requests")
+        calls, heads = self.calls, message.answers
+        count = len(heads)
+        if message.number != self._due or count != len(calls):
+            self._break(f"sent {count} answers to request {message.number} instead of {len(calls)} to {self._due}")
             return
-        if message.number != self._exchanges:
-            self._break(f"answered request {message.number} instead of {self._exchanges}")
+        if count > 1 and sum(head.body_bytes for head in heads) != len(body):
+            self._break("sent answers that do not fit their frame")
             return
-        if not _is_sound(message, len(body)):
-            self._break("sent an answer that can't be one")
-            return
+        self._due = 0
         self.calls = []
-        if len(calls) == 1:
-            self._answer(calls[0], message, 0, body)
+        # First the worker gets its next request, then the clients their answers.
+        if message.busy or message.unfit:
+            self._settle(message.busy, message.unfit)
         else:
-            view, at = memoryview(body), 0
-            for index, call in enumerate(calls):
-                size = message.answers[index].body_bytes
-                self._answer(call, message, index, view[at : at + size])
-                at += size
-        self._settle(message.busy, message.unfit)
+            self.busy = False
+            self.since = 0.0
+            self._release(self)
+        if count == 1:
+            self._answer(calls[0], heads[0], message.predict_ms, body)
+            return
+        view, at = memoryview(body), 0
+        for call, head in zip(calls, heads, strict=True):
+            self._answer(call, head, message.predict_ms, view[at : at + head.body_bytes])
+            at += head.body_bytes
 
-    def _answer(self, call: Call, message: Answers, index: int, body: Buffer) -> None:
-        call.stage = Stage.DONE
-        call.slot = None
-        call.predict_ms = message.predict_ms
-        head = message.answers[index]
+    def _answer(self, call: Call, head: AnswerHead, predict_ms: float, body: Buffer) -> None:
+        call.stage = _DONE
+        call.predict_ms = predict_ms
         if call.overdue is not None and head.problem is not None:
             # Cancelled at its time limit: what came of that is the stack, not the reason.
             call.fail(msgspec.structs.replace(call.overdue, traceback=head.problem.traceback))
@@ -269,16 +273,14 @@ class Slot:
             call.client.answer(call, head, body)
 
     def _on_stream_start(self, message: StreamStart) -> None:
-        if len(self.calls) != 1 or not 200 <= message.status < 600 or self.calls[0].stage is not Stage.HANDED:
-            self._break("sent a stream out of turn")
+        if message.number != self._due or len(self.calls) != 1:
+            self._break(f"sent a stream for request {message.number} instead of {self._due}")
             return
-        if message.number != self._exchanges:
-            self._break(f"answered request {message.number} instead of {self._exchanges}")
-            return
+        self._due = 0
         call = self.calls[0]
         call.stage = Stage.STREAMING
         call.predict_ms = message.predict_ms
-        self._extend_deadline()
+        self._note_progress()
         if call.client is None:
             self.cancel()
         else:
@@ -290,7 +292,7 @@ class Slot:
         if not self.calls or self.calls[0].stage is not Stage.STREAMING:
             self._break("sent a piece of a stream out of turn")
             return
-        self._extend_deadline()
+        self._note_progress()
         call = self.calls[0]
         if call.client is not None:
             call.client.stream(call, pieces)
@@ -313,23 +315,29 @@ class Slot:
         if unfit:
             self._owner.unfit()
         if busy:
-            self._extend_deadline()
+            self._note_progress()
         else:
             self._free()
 
     def _free(self) -> None:
         self.busy = False
-        self.deadline = 0.0
-        self._owner.slot_free(self)
+        self.since = 0.0
+        self._release(self)
 
-    def _extend_deadline(self) -> None:
-        if self.timeout_s and not self._paused:
-            self.deadline = self._loop.time() + self.timeout_s
+    def _note_progress(self) -> None:
+        if not self._paused:
+            self.since = monotonic()
 
     def _break(self, reason: str) -> None:
         """The worker has broken the rules: nothing more is read from it."""
         self._finish(End.TAKEN)
         self._owner.slot_broken(self, reason)
+
+    def _close_early(self, end: End) -> None:
+        """The socket has ended; of a worker that is known to be dead that is no news."""
+        self._finish(end)
+        if not self._draining:
+            self._owner.slot_broken(self, "closed its data socket")
 
     def _finish(self, end: End) -> None:
         self._stop_watching()
@@ -339,10 +347,3 @@ class Slot:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._writer.stop()
-
-
-def _is_sound(message: Answers, body_bytes: int) -> bool:
-    """Whether an answer's parts fit together, so that nothing of it can fail halfway."""
-    return sum(head.body_bytes for head in message.answers) == body_bytes and all(
-        100 <= head.status < 600 for head in message.answers
-    )

@@ -109,8 +109,9 @@ class Tally:
         now = self._clock()
         if now >= self._fold_at:
             self._turn_over(now)
-        arrived = call.arrived
-        self._raw[call.place_id].extend((status, now - arrived, call.handed - arrived, call.predict_ms))
+        arrived, origin = call.arrived, call.origin
+        raw = self._raw[origin.place_id if origin is not None else _NOBODY]
+        raw.extend((status, now - arrived, call.handed - arrived, call.predict_ms))
 
     def failed_with(self, call: Call, problem: Problem) -> None:
         """A prediction has ended with this problem."""

@@ -20,15 +20,24 @@ from predictord.wire import (
     StreamEnd,
     ToSupervisor,
     frame_head,
+    header,
 )
 from predictord.worker.asgi import ClientLeft, run_response
 from predictord.worker.async_channel import AsyncChannel
 from predictord.worker.batch import Batch
 from predictord.worker.channel import Buffer, ChannelClosed
-from predictord.worker.exchange import NOTHING, Exchange, Returned, classify, sent_nothing, stream_failure
+from predictord.worker.exchange import (
+    NOTHING,
+    WHOLE,
+    Exchange,
+    Returned,
+    classify,
+    sent_nothing,
+    stream_failure,
+)
 from predictord.worker.failure import predictor_traceback
 from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
-from predictord.worker.predictor import Arguments, LoadedPredictor, header
+from predictord.worker.predictor import Arguments, LoadedPredictor
 from predictord.worker.response import background_of
 from predictord.worker.stream_format import StreamFormat
 
@@ -46,7 +55,7 @@ class AsyncServer:
         self._channel = channel
         self._swapping = swapping
         self._batching = predictor.contract.max_batch_size > 1
-        self._exchanges = 0
+        self._exchange = Exchange()
         self._begun = False
         """Whether a stream has begun in this exchange."""
 
@@ -57,8 +66,8 @@ class AsyncServer:
             while True:
                 message, body = await channel.receive()
                 if isinstance(message, Predict):
-                    self._exchanges += 1
-                    await self._exchange(message, body)
+                    self._exchange.begin()
+                    await self._answer_to(message, body)
                 elif isinstance(message, Ping):
                     await channel.send(Pong())
                 elif isinstance(message, PrepareSwap | CommitSwap) and self._swapping is not None:
@@ -66,9 +75,9 @@ class AsyncServer:
         except ChannelClosed:
             return
 
-    async def _exchange(self, message: Predict, body: Buffer) -> None:
+    async def _answer_to(self, message: Predict, body: Buffer) -> None:
         """One request or batch; a `Cancel` ends it with an answer nobody reads, which frees the slot."""
-        channel, exchange = self._channel, Exchange(self._exchanges)
+        channel, exchange = self._channel, self._exchange
         self._begun = False
         channel.in_hand = task = asyncio.current_task()
         try:
@@ -107,7 +116,7 @@ class AsyncServer:
             _raise_if_ours(error)
             self._answer(exchange, [failure(error)])
             return
-        if kind is Returned.WHOLE:
+        if kind is WHOLE:
             background = background_of(returned)
             busy = self._predictor.post_predict is not None or background is not None
             self._answer(exchange, [success(returned)], busy=busy)

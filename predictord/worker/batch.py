@@ -17,9 +17,9 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         rows: list[Arguments] = []
         view, at = memoryview(body), 0
-        for head in message.requests:
-            piece = view[at : at + head.body_bytes]
-            at += head.body_bytes
+        for head, size in zip(message.requests, message.sizes, strict=True):
+            piece = view[at : at + size]
+            at += size
             try:
                 rows.append(predictor.fill(head, piece))
             except BaseException as error:

@@ -49,7 +49,8 @@ def dumps(value: Any, path: str = "$") -> bytes:
 
     Raises UnserializablePrediction, or what a foreign conversion raises (CUDA, a model's own serializer).
     """
-    if _glance_text_bytes(value) > MAX_TEXT_BYTES:
+    is_flat = type(value) is dict and _SCALARS.issuperset(map(type, value.values()))
+    if not is_flat and _glance_text_bytes(value) > MAX_TEXT_BYTES:
         raise UnserializablePrediction(
             f"{path} has more than {MAX_TEXT_BYTES >> 20} MiB of text, too much for one JSON document; "
             "yield it in pieces or return bytes"
@@ -67,12 +68,10 @@ def _glance_text_bytes(value: Any) -> int:
         kind = type(node)
         if kind is str:
             total += len(node)
-        elif kind is list or kind is tuple:
-            if len(seen) < _GLANCE_VALUES:
-                seen.extend(islice(node, _GLANCE_VALUES))
-        elif kind is dict:
-            if len(seen) < _GLANCE_VALUES:
-                seen.extend(islice(node.values(), _GLANCE_VALUES))
+        elif kind is list or kind is tuple or kind is dict:
+            children = node.values() if kind is dict else node
+            if len(seen) < _GLANCE_VALUES and not _SCALARS.issuperset(map(type, children)):
+                seen.extend(islice(children, _GLANCE_VALUES))
         elif kind not in _SCALARS and kind is _loaded("numpy", "ndarray"):
             total += 2 * node.size
     return total

@@ -1,6 +1,7 @@
 """One prediction in this process, through the very code that serves: the `predict` verb."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -45,8 +46,8 @@ def predict_once(
     what took them. Raises `PredictorError` when the load fails, or a stream after it has begun.
     """
     near, far = socket.socketpair()
-    far.sendall(frame_head(Predict([head]), len(body)))
-    reader = _Reader(far, head, on_head, on_body, on_traceback)
+    far.sendall(frame_head(Predict([head], [len(body)]), len(body)))
+    reader = _Reader(far, on_head, on_body, on_traceback)
     # The predictor has the main thread, as in a worker; so the answer is read by another.
     reading = threading.Thread(target=reader.run, args=(body,), daemon=True)
     started = perf_counter()
@@ -88,13 +89,11 @@ class _Reader:
     def __init__(
         self,
         sock: socket.socket,
-        head: RequestHead,
         on_head: Callable[[int, bytes], None],
         on_body: Callable[[Buffer], None],
         on_traceback: Callable[[str], None],
     ) -> None:
         self._socket = sock
-        self._head = head
         self._on_head = on_head
         self._on_body = on_body
         self._on_traceback = on_traceback
@@ -145,4 +144,4 @@ class _Reader:
         if problem.traceback:
             self._on_traceback(problem.traceback)
         self._on_head(problem.status, f"content-type: {MEDIA_TYPE}\r\n".encode())
-        self._on_body(problem.body(self._head.id))
+        self._on_body(problem.body(f"predict-{os.getpid()}"))

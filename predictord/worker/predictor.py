@@ -3,21 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from predictord.wire import Headers, Ready, RequestHead
+from predictord.wire import Ready, RequestHead
 from predictord.worker.channel import Buffer
 from predictord.worker.contract import Contract
 from predictord.worker.interface import read_interface
 from predictord.worker.payload import PayloadDecoder
 
 Arguments = dict[str, Any]
-
-
-def header(headers: Headers, name: bytes) -> str | None:
-    """The first value of a header, or `None`; names are lower-case already."""
-    for key, value in headers:
-        if key == name:
-            return value.decode("latin-1")
-    return None
 
 
 class LoadedPredictor:
@@ -43,6 +35,7 @@ class LoadedPredictor:
             "request": _request,
         }
         self._fillers = [(name, fillers[name]) for name in sorted(wanted)]
+        self._takes_payload_alone = wanted == {"payload"}
 
     def ready(self, *, threads: Sequence[int] = (), late_files: dict[str, bytes] | None = None) -> Ready:
         """What its worker says of it."""
@@ -60,6 +53,8 @@ class LoadedPredictor:
 
     def fill(self, head: RequestHead, body: Buffer) -> Arguments:
         """All that `predict` and `post_predict` ask for. Raises `PayloadRejected`."""
+        if self._takes_payload_alone:
+            return {"payload": self.decoder(head.content_type, body)}
         return {name: filler(head, body) for name, filler in self._fillers}
 
     def predict_arguments(self, filled: Arguments) -> Arguments:
@@ -72,7 +67,7 @@ class LoadedPredictor:
         return {name: given[name] for name in self.contract.post_arguments or ()}
 
     def _payload(self, head: RequestHead, body: Buffer) -> Any:
-        return self.decoder(header(head.headers, b"content-type"), body)
+        return self.decoder(head.content_type, body)
 
 
 def _query_params(head: RequestHead, body: Buffer) -> Any:
@@ -84,7 +79,7 @@ def _query_params(head: RequestHead, body: Buffer) -> Any:
 def _headers(head: RequestHead, body: Buffer) -> Any:
     from starlette.datastructures import Headers as StarletteHeaders
 
-    return StarletteHeaders(raw=head.headers)
+    return StarletteHeaders(raw=list(head.headers))
 
 
 def _request(head: RequestHead, body: Buffer) -> Any:
@@ -115,7 +110,7 @@ def scope_of(head: RequestHead) -> dict[str, Any]:
         "raw_path": head.path.encode("latin-1", "replace"),
         "root_path": "",
         "query_string": head.query,
-        "headers": head.headers,
+        "headers": list(head.headers),  # ours is shared by all requests like this one
         "client": head.client,
         "server": None,
     }

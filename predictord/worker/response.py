@@ -125,21 +125,27 @@ def _encode_response(response: Any) -> Encoded:
 
 
 def _encoded(status: int, header_block: bytes, body: Body) -> Encoded:
-    if isinstance(body, memoryview) and (body.format != "B" or body.ndim != 1 or not body.c_contiguous):
+    if (
+        type(body) is not bytes
+        and isinstance(body, memoryview)
+        and (body.format != "B" or body.ndim != 1 or not body.c_contiguous)
+    ):
         body = body.cast("B") if body.c_contiguous and body.nbytes else body.tobytes()
-    _check_size(len(body))
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large(len(body))
     return Encoded(status, header_block, body)
 
 
-def _check_size(size: int) -> None:
-    if size > MAX_BODY_BYTES:
-        raise UnserializablePrediction(
-            f"predict returned {size:,} bytes; one answer holds at most {MAX_BODY_BYTES:,}: yield it in pieces"
-        )
+def too_large(size: int) -> UnserializablePrediction:
+    """The error for a body of more than `MAX_BODY_BYTES`."""
+    return UnserializablePrediction(
+        f"predict returned {size:,} bytes; one answer holds at most {MAX_BODY_BYTES:,}: yield it in pieces"
+    )
 
 
 def _encode_text(text: str) -> bytes:
-    _check_size(len(text))
+    if len(text) > MAX_BODY_BYTES:
+        raise too_large(len(text))
     try:
         return text.encode()
     except UnicodeEncodeError as error:

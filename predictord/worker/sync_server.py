@@ -15,13 +15,23 @@ from predictord.wire import (
     StreamChunk,
     StreamEnd,
     ToSupervisor,
+    header,
 )
 from predictord.worker.asgi import ClientLeft, run_response
 from predictord.worker.batch import Batch
 from predictord.worker.channel import Buffer, Channel, ChannelClosed
-from predictord.worker.exchange import NOTHING, Exchange, Returned, classify, sent_nothing, stream_failure
+from predictord.worker.exchange import (
+    NOTHING,
+    WHOLE,
+    Exchange,
+    Returned,
+    classify,
+    sent_nothing,
+    stream_failure,
+)
+from predictord.worker.json_tree import dumps
 from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
-from predictord.worker.predictor import Arguments, LoadedPredictor, header
+from predictord.worker.predictor import Arguments, LoadedPredictor
 from predictord.worker.response import background_of
 from predictord.worker.stream_format import StreamFormat
 
@@ -41,7 +51,7 @@ class SyncServer:
         self._channel = channel
         self._swapping = swapping
         self._batching = predictor.contract.max_batch_size > 1
-        self._exchanges = 0
+        self._exchange = Exchange()
         self._runner: asyncio.Runner | None = None
 
     def run(self) -> None:
@@ -50,8 +60,8 @@ class SyncServer:
         try:
             while True:
                 message, body = channel.receive()
-                if isinstance(message, Predict):
-                    self._exchanges += 1
+                if type(message) is Predict:
+                    self._exchange.begin()
                     if self._batching:
                         self._serve_batch(message, body)
                     else:
@@ -65,17 +75,23 @@ class SyncServer:
             return
 
     def _serve(self, head: RequestHead, body: Buffer) -> None:
-        exchange = Exchange(self._exchanges)
+        exchange, predictor = self._exchange, self._predictor
         try:
-            filled = self._predictor.fill(head, body)
-            returned = self._predictor.predict(**self._predictor.predict_arguments(filled))
-            kind = classify(returned)
+            filled = predictor.fill(head, body)
+            returned = predictor.predict(**predictor.predict_arguments(filled))
+            if type(returned) is dict and predictor.post_predict is None:
+                answer = exchange.answer_json(dumps(returned))
+            else:
+                answer = None
+                kind = classify(returned)
         except BaseException as error:
             self._answer(exchange, [failure(error)])
             return
-        if kind is Returned.WHOLE:
+        if answer is not None:
+            self._channel.send_parts(answer)
+        elif kind is WHOLE:
             background = background_of(returned)
-            busy = self._predictor.post_predict is not None or background is not None
+            busy = predictor.post_predict is not None or background is not None
             self._answer(exchange, [success(returned)], busy=busy)
             if busy:
                 self._finish(filled, returned, background)
@@ -88,7 +104,7 @@ class SyncServer:
             self._finish(filled, None)
 
     def _serve_batch(self, message: Predict, body: Buffer) -> None:
-        exchange = Exchange(self._exchanges)
+        exchange = self._exchange
         batch = Batch(self._predictor, message, body)
         returned, called = None, False
         try:

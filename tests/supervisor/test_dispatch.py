@@ -18,15 +18,19 @@ class FakeSlot:
 
     def __init__(self) -> None:
         self.handed: list[list[str]] = []
+        self.busy = False
 
-    def hand(self, calls: list[Call], now: float, timeout_s: float) -> None:
+    def hand(self, calls: list[Call], now: float) -> None:
+        self.busy = True
         for call in calls:
             call.stage = Stage.HANDED
-        self.handed.append([call.head.id for call in calls])
+        self.handed.append([call.id.decode() for call in calls])
 
 
 class FakeWorker:
     """A worker whose slots are free until they are taken."""
+
+    dispatcher: Dispatcher
 
     def __init__(self, concurrency: int = 1, max_batch_size: int = 1, batch_interval_s: float = 0.0) -> None:
         self.slots = [FakeSlot() for _ in range(concurrency)]
@@ -37,7 +41,10 @@ class FakeWorker:
 
     def free(self) -> None:
         """All slots have answered."""
-        self.free_slots[:] = cast(list[Slot], self.slots)
+        for slot in self.slots:
+            if slot.busy:
+                slot.busy = False
+                self.dispatcher.release(self, cast(Slot, slot))
 
     @property
     def handed(self) -> list[list[str]]:
@@ -77,7 +84,6 @@ class Scene:
         self.dispatcher = Dispatcher(
             max_queue=self.max_queue,
             queue_timeout_s=self.queue_timeout_s,
-            request_timeout_s=30.0,
             clock=lambda: self.now,
             outlook=lambda: self.outlook,
         )
@@ -90,8 +96,8 @@ class Scene:
         """One call for each id arrives now."""
         for id in ids:
             self.clients[id] = FakeClient()
-            head = RequestHead(id, "POST", "/", b"", "1.1", None, [], 0)
-            self.calls[id] = Call(head, [], self.clients[id], self.now)
+            head = RequestHead(None, "POST", "/", b"", "1.1", None, [])
+            self.calls[id] = Call(id.encode(), head, [], 0, self.clients[id], self.now)
             self.dispatcher.submit(self.calls[id])
 
     def pass_time(self, seconds: float) -> None:
@@ -103,7 +109,7 @@ class Scene:
     @property
     def waiting(self) -> list[str]:
         """The queue, head first."""
-        return [call.head.id for call in self.dispatcher.queue]
+        return [call.id.decode() for call in self.dispatcher.queue]
 
     def code(self, id: str) -> Code | None:
         """What the client was refused with."""
@@ -112,6 +118,7 @@ class Scene:
 
 def serving(scene: Scene, *workers: FakeWorker) -> tuple[FakeWorker, ...]:
     for worker in workers:
+        worker.dispatcher = scene.dispatcher
         scene.dispatcher.join(worker)
     return workers
 
@@ -175,9 +182,7 @@ def test_first_come_first_served() -> None:
     assert scene.waiting == ["b", "c"]
     for _ in range(2):
         worker.free()
-        scene.dispatcher.pump()
     assert worker.handed == [["a"], ["b"], ["c"]]
-    assert scene.alarm_at is None
 
 
 def test_nobody_overtakes_the_queue() -> None:
@@ -186,7 +191,6 @@ def test_nobody_overtakes_the_queue() -> None:
     scene.submit("a", "b")
     worker.free()
     scene.submit("c")
-    scene.dispatcher.pump()
     assert worker.handed == [["a"], ["b"]]
 
 
@@ -213,7 +217,6 @@ def test_client_that_leaves_the_queue_never_reaches_a_worker() -> None:
     scene.dispatcher.withdraw(scene.calls["b"])
     scene.dispatcher.withdraw(scene.calls["a"])  # handed already
     worker.free()
-    scene.dispatcher.pump()
     assert worker.handed == [["a"], ["c"]]
 
 
@@ -245,12 +248,11 @@ def test_calls_put_back_come_before_the_queue_in_their_order() -> None:
     gone = returned.pop()
     gone.client = None
     scene.dispatcher.leave(dead)
-    scene.dispatcher.put_back(sorted([*returned, gone], key=lambda call: call.head.id))
-    kept = sorted(call.head.id for call in returned)
+    scene.dispatcher.put_back(sorted([*returned, gone], key=lambda call: call.id.decode()))
+    kept = sorted(call.id.decode() for call in returned)
     assert scene.waiting == [*kept, "e", "f"]
     assert {call.stage for call in returned} == {Stage.QUEUED}
     alive.free()
-    scene.dispatcher.pump()
     assert alive.handed[-1] == kept[:1]
 
 
@@ -285,7 +287,6 @@ def test_draining_refuses_new_calls_and_finishes_queued_ones() -> None:
     scene.submit("c")
     assert scene.code("c") is Code.DRAINING
     worker.free()
-    scene.dispatcher.pump()
     assert worker.handed == [["a"], ["b"]]
 
 
@@ -297,7 +298,6 @@ def test_batch_takes_what_waits() -> None:
     (worker,) = serving(scene, FakeWorker(max_batch_size=3))
     scene.submit(*"abcdef")
     worker.free()
-    scene.dispatcher.pump()
     assert (worker.handed, scene.waiting) == ([["a"], ["b", "c", "d"]], ["e", "f"])
 
 

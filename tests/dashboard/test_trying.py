@@ -261,6 +261,14 @@ def test_fields_come_from_the_schema_and_follow_it(browser: Browser, tmp_path: P
         expect(page.get_by_label("text", exact=True)).to_have_value("hi")
 
 
+@pytest.mark.parametrize(("kind", "chosen"), [("str", "Text"), ("bytes", "File"), ("list[int]", "JSON")])
+def test_the_kind_of_payload_is_chosen_by_its_type(browser: Browser, kind: str, chosen: str) -> None:
+    source = f"class PythonPredictor:\n    def predict(self, payload: {kind}): ...\n"
+    with Daemon(source) as daemon, visit(browser, daemon) as page:
+        expect(page.locator("#state")).to_have_text("ready")
+        expect(page.get_by_role("radio", name=chosen)).to_be_checked()
+
+
 def test_the_page_works_by_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Tab")
     skip = page.get_by_role("link", name="Go to the form")

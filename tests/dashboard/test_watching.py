@@ -77,9 +77,11 @@ def test_a_reload_shows_when_it_happens(page: Page, daemon: Daemon) -> None:
 def test_a_save_that_does_not_load_shows_the_authors_frames_until_a_good_one(page: Page, daemon: Daemon) -> None:
     trouble = page.locator("#trouble")
     expect(trouble).to_be_hidden()
-    daemon.write(SOURCE.replace("HOSTILE = ", "raise ValueError(", 1).replace(HOSTILE + "'", HOSTILE + "')", 1))
-    daemon.wait_for_line("reload failed")
+    daemon.write("class PythonPredictor:\n    def predict(self:\n")
+    expect(trouble).to_be_visible()
     expect(trouble).to_contain_text("The last save did not go live.")
+    expect(trouble.locator(".own")).to_contain_text("predictor.py:2")
+    expect(trouble.locator(".said")).to_contain_text("SyntaxError")
     daemon.write("import json\njson.loads('{')\n" + SOURCE)
     expect(trouble).to_contain_text("JSONDecodeError")
     own = trouble.locator(".own")

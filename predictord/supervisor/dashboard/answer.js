@@ -5,7 +5,16 @@ import { byId, element, setText } from "./dom.js";
 import { showFault } from "./fault.js";
 import { bytes, milliseconds } from "./format.js";
 import { coloured, parsedOrNull, pretty } from "./json.js";
-import { ItemReader, LineParser, TextReader, WholeReader, columnsOf, output, pieces, SHOWN_CHARACTERS } from "./readers.js";
+import {
+  ItemReader,
+  LineParser,
+  TextReader,
+  WholeReader,
+  columnsOf,
+  output,
+  pieces,
+  SHOWN_CHARACTERS,
+} from "./readers.js";
 import { EventParser } from "./sse.js";
 
 const SHOWN_BYTES = 256;
@@ -115,7 +124,9 @@ export class Answer {
 
   #say(look, text, facts = [], note = "") {
     const chip = element("span", { class: "chip", "data-kind": look }, text);
-    const list = facts.map(([name, value]) => element("span", { class: "fact" }, element("span", { class: "quiet" }, `${name} `), value));
+    const list = facts.map(([name, value]) =>
+      element("span", { class: "fact" }, element("span", { class: "quiet" }, `${name} `), value),
+    );
     byId("answer-status").replaceChildren(chip, ...(note ? [element("b", {}, note)] : []), ...list);
   }
 
@@ -123,7 +134,8 @@ export class Answer {
     const body = this.#body;
     if (kind === "text") return new TextReader(body);
     if (kind === "lines") return new ItemReader(body, new LineParser(), this.#started);
-    if (kind === "events") return new ItemReader(body, new EventParser(), this.#started, (problem) => this.#problem(problem));
+    if (kind === "events")
+      return new ItemReader(body, new EventParser(), this.#started, (problem) => this.#problem(problem));
     return new WholeReader((whole) => this.#showWhole(kind, whole));
   }
 
@@ -137,7 +149,9 @@ export class Answer {
     const isLong = text.length > SHOWN_CHARACTERS;
     const box = output([]);
     this.#body.append(box, copyButton(text));
-    box.append(...(parsed === null || isLong ? [text.slice(0, SHOWN_CHARACTERS)] : coloured(pretty(text, columnsOf(box)))));
+    box.append(
+      ...(parsed === null || isLong ? [text.slice(0, SHOWN_CHARACTERS)] : coloured(pretty(text, columnsOf(box)))),
+    );
     if (isLong) this.#body.append(this.#download(whole, "answer.json", "It is cut here."));
     return undefined;
   }
@@ -147,7 +161,10 @@ export class Answer {
     const image = element("img", { class: "preview", alt: "The image that was answered", src: this.#url });
     image.addEventListener("load", () => setText(size, `${image.naturalWidth} × ${image.naturalHeight} pixels `));
     const size = element("span", { class: "quiet" });
-    this.#body.append(image, element("p", {}, size, link(this.#url, `answer.${mediaType.split("/")[1].replace("+xml", "")}`)));
+    this.#body.append(
+      image,
+      element("p", {}, size, link(this.#url, `answer.${mediaType.split("/")[1].replace("+xml", "")}`)),
+    );
   }
 
   #showBytes(whole) {
@@ -155,10 +172,14 @@ export class Answer {
     for (let at = 0; at < Math.min(whole.length, SHOWN_BYTES); at += 16) {
       const row = [...whole.slice(at, at + 16)];
       const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-      rows.push(`${hex.padEnd(48)} ${row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")}`);
+      rows.push(
+        `${hex.padEnd(48)} ${row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")}`,
+      );
     }
     if (rows.length) this.#body.append(output([rows.join("\n")]));
-    this.#body.append(this.#download(whole, "answer", whole.length > SHOWN_BYTES ? `The first ${SHOWN_BYTES} bytes.` : ""));
+    this.#body.append(
+      this.#download(whole, "answer", whole.length > SHOWN_BYTES ? `The first ${SHOWN_BYTES} bytes.` : ""),
+    );
   }
 
   #download(whole, name, note) {
@@ -169,7 +190,12 @@ export class Answer {
   /** A problem document (RFC 9457). */
   #problem(problem) {
     const errors = (problem.errors ?? []).map((error) =>
-      element("li", {}, element("b", { class: "mono" }, (error.loc ?? []).join(".") || "payload"), ` ${error.msg ?? ""}`),
+      element(
+        "li",
+        {},
+        element("b", { class: "mono" }, (error.loc ?? []).join(".") || "payload"),
+        ` ${error.msg ?? ""}`,
+      ),
     );
     const { detail, title, code, traceback } = problem;
     return showFault(

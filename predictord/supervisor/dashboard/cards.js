@@ -6,10 +6,20 @@ import { bytes, deviceName, milliseconds, plural, rate, since } from "./format.j
 
 /** Show the workers and GPUs of a details document. */
 export function showCards({ workers, gpus, folder }) {
-  keep(byId("workers"), workers, (worker) => worker.id, (worker) => new WorkerCard(worker, folder));
+  keep(
+    byId("workers"),
+    workers,
+    (worker) => worker.id,
+    (worker) => new WorkerCard(worker, folder),
+  );
   byId("gpus-section").hidden = !gpus.length;
   const cards = gpus.map((gpu) => ({ ...gpu, ours: oursOn(gpu, workers) }));
-  keep(byId("gpus"), cards, (gpu) => gpu.uuid, () => new GpuCard());
+  keep(
+    byId("gpus"),
+    cards,
+    (gpu) => gpu.uuid,
+    () => new GpuCard(),
+  );
 }
 
 /** The bytes of a GPU that our workers hold, as far as is known. */
@@ -46,7 +56,7 @@ class WorkerCard {
     setText(this.state, worker.state);
     this.state.dataset.state = worker.state;
     const { device } = worker;
-    setText(this.device, [deviceName(device), device.name].filter(Boolean).join(" · "));
+    setText(this.device, [...new Set([deviceName(device), device.name])].filter(Boolean).join(" · "));
     setText(this.rate, rate(worker.requests_per_s));
     setText(this.p50, milliseconds(worker.p50_ms));
     setText(this.p99, milliseconds(worker.p99_ms));
@@ -85,7 +95,14 @@ class GpuCard {
     this.use = new Row("In use", true);
     this.memory = new Row("Memory", true);
     this.others = element("ul", { class: "others" });
-    this.root = element("li", { class: "card" }, this.name, this.model, element("dl", { class: "rows" }, this.use.root, this.memory.root), this.others);
+    this.root = element(
+      "li",
+      { class: "card" },
+      this.name,
+      this.model,
+      element("dl", { class: "rows" }, this.use.root, this.memory.root),
+      this.others,
+    );
   }
 
   update(gpu) {
@@ -94,8 +111,18 @@ class GpuCard {
     setText(this.model, gpu.name ?? "");
     this.use.set(utilization === null ? "not told" : `${Math.round(utilization * 100)} %`);
     this.use.bar([["ours", utilization ?? 0]]);
-    this.memory.set(total === null ? "not told" : `${bytes(used)} of ${bytes(total)}`, ours ? `${bytes(ours)} by the workers` : "");
-    this.memory.bar(total === null ? [] : [["ours", ours / total], ["theirs", Math.max(used - ours, 0) / total]]);
+    this.memory.set(
+      total === null ? "not told" : `${bytes(used)} of ${bytes(total)}`,
+      ours ? `${bytes(ours)} by the workers` : "",
+    );
+    this.memory.bar(
+      total === null
+        ? []
+        : [
+            ["ours", ours / total],
+            ["theirs", Math.max(used - ours, 0) / total],
+          ],
+    );
     keep(this.others, gpu.others, (other) => other.pid, makeOther);
   }
 }
@@ -128,14 +155,18 @@ class Row {
 
   /** Fill it with pairs of a look and a share of 1. */
   bar(parts) {
-    keep(this.track, parts, ([look]) => look, ([look]) => {
-      const root = element("span", { class: look });
-      return { root, update: ([, share]) => (root.style.width = `${(100 * Math.min(share, 1)).toFixed(1)}%`) };
-    });
+    keep(
+      this.track,
+      parts,
+      ([look]) => look,
+      ([look]) => {
+        const root = element("span", { class: look });
+        return { root, update: ([, share]) => (root.style.width = `${(100 * Math.min(share, 1)).toFixed(1)}%`) };
+      },
+    );
   }
 }
 
 function cell(name, value) {
   return element("div", {}, element("dt", {}, name), value);
 }
-

@@ -53,13 +53,25 @@ class Field {
     Object.assign(this, { name, schema, required });
     const id = `field-${name}`;
     this.type = typeOf(schema);
-    this.input = makeInput(this.type, schema, { id, "aria-required": required ? "true" : null, "aria-describedby": `${id}-help` });
+    this.input = makeInput(this.type, schema, {
+      id,
+      "aria-required": required ? "true" : null,
+      "aria-describedby": `${id}-help`,
+    });
     const help = [schema.description, boundsOf(schema)].filter(Boolean).join(" ");
     this.root = element(
       "div",
       { class: "field" },
-      element("label", { for: id }, schema.title && schema.title.toLowerCase() !== name.replaceAll("_", " ") ? `${name} – ${schema.title}` : name),
-      element("span", { class: "quiet" }, `${this.type === "json" ? (schema.type ?? "JSON") : this.type}${required ? "" : ", optional"}`),
+      element(
+        "label",
+        { for: id },
+        schema.title && schema.title.toLowerCase() !== name.replaceAll("_", " ") ? `${name} – ${schema.title}` : name,
+      ),
+      element(
+        "span",
+        { class: "quiet" },
+        `${this.type === "json" ? (schema.type ?? "JSON") : this.type}${required ? "" : ", optional"}`,
+      ),
       this.input,
       element("p", { class: "quiet", id: `${id}-help` }, help),
     );
@@ -84,17 +96,32 @@ function makeInput(type, schema, attributes) {
   const placeholder = given === undefined || given === null ? null : JSON.stringify(given).replace(/^"|"$/g, "");
   if (type === "choice" || type === "boolean") {
     const choices = (schema.enum ?? [true, false]).map((choice) => JSON.stringify(choice));
-    const none = attributes["aria-required"] ? [] : [element("option", { value: "" }, placeholder === null ? "–" : `default: ${placeholder}`)];
+    const none = attributes["aria-required"]
+      ? []
+      : [element("option", { value: "" }, placeholder === null ? "–" : `default: ${placeholder}`)];
     const shown = choices.map((choice) => element("option", { value: choice }, choice.replace(/^"|"$/g, "")));
     return element("select", attributes, none, shown);
   }
   if (type === "number" || type === "integer") {
     const step = type === "integer" ? "1" : "any";
-    return element("input", { ...attributes, type: "number", step, min: schema.minimum, max: schema.maximum, placeholder });
+    return element("input", {
+      ...attributes,
+      type: "number",
+      step,
+      min: schema.minimum,
+      max: schema.maximum,
+      placeholder,
+    });
   }
   const isShort = type === "string" && schema.maxLength && schema.maxLength <= 80;
   if (isShort) return element("input", { ...attributes, type: "text", placeholder });
-  const area = element("textarea", { ...attributes, rows: 2, placeholder, class: type === "json" ? "mono" : null, spellcheck: type === "json" ? "false" : null });
+  const area = element("textarea", {
+    ...attributes,
+    rows: 2,
+    placeholder,
+    class: type === "json" ? "mono" : null,
+    spellcheck: type === "json" ? "false" : null,
+  });
   if (type === "json" && attributes["aria-required"]) area.value = JSON.stringify(sampleOf(schema));
   return area;
 }

@@ -7,7 +7,12 @@ import { clock, count, milliseconds, moment } from "./format.js";
 /** Show reloads and failures of a details document. */
 export function showHistory({ reloads, failures, folder }) {
   byId("no-reloads").hidden = reloads.length > 0;
-  keep(byId("reloads"), reloads, (reload) => `${reload.at} ${reload.generation}`, (reload) => makeReload(reload, folder));
+  keep(
+    byId("reloads"),
+    reloads,
+    (reload) => `${reload.at} ${reload.generation}`,
+    (reload) => makeReload(reload, folder),
+  );
   byId("no-failures").hidden = failures.length > 0;
   keep(byId("failures"), failures, kindOf, (failure) => makeFailure(failure, folder));
 }
@@ -24,7 +29,10 @@ export function showTrouble({ state, reload, reloads, generation, workers, folde
   section.hidden = !error;
   if (!error) return;
   const fate = state === "failed" ? "Nothing can serve until it is fixed." : `Generation ${generation} serves on.`;
-  setText(byId("trouble-title"), failed ? `The last save did not go live. ${fate}` : `The predictor does not load. ${fate}`);
+  setText(
+    byId("trouble-title"),
+    failed ? `The last save did not go live. ${fate}` : `The predictor does not load. ${fate}`,
+  );
   byId("trouble-body").replaceChildren(showError(error, folder));
 }
 
@@ -32,7 +40,12 @@ function makeReload(reload, folder) {
   const head = [
     time(reload.at),
     element("span", { class: "chip", "data-kind": reload.kind }, reload.kind),
-    element("span", { class: "reason" }, reload.reason),
+    element(
+      "span",
+      { class: "reason" },
+      reload.reason,
+      reload.kind === "swap" ? element("span", { class: "quiet" }, " · weights kept") : null,
+    ),
     element("span", { class: "number" }, milliseconds(reload.duration_s * 1000)),
     element("span", { class: "quiet number" }, `generation ${reload.generation}`),
   ];
@@ -73,7 +86,9 @@ function makeFailure(failure, folder) {
 }
 
 function showFailure({ detail, traceback, request_id: id }, folder) {
-  const note = id ? element("p", { class: "quiet" }, "The last one was request ", element("span", { class: "mono" }, id)) : null;
+  const note = id
+    ? element("p", { class: "quiet" }, "The last one was request ", element("span", { class: "mono" }, id))
+    : null;
   return showFault({ what: detail, traceback, folder }, note);
 }
 

@@ -76,7 +76,8 @@ export function coloured(text) {
   for (const match of text.matchAll(TOKEN)) {
     const token = match[0];
     if (/^[{}[\],:]/.test(token)) continue;
-    const isKey = token[0] === '"' && /^\s*:/.test(text.slice(match.index + token.length, match.index + token.length + 8));
+    const isKey =
+      token[0] === '"' && /^\s*:/.test(text.slice(match.index + token.length, match.index + token.length + 8));
     nodes.push(text.slice(from, match.index));
     nodes.push(element("span", { class: isKey ? "key" : (CLASSES[token[0]] ?? "number") }, token));
     from = match.index + token.length;

@@ -22,7 +22,11 @@ export function sentenceOf({ state, generation, workers }) {
 
 function figuresOf({ rates, queue, requests }) {
   return [
-    { name: "Rate", value: rate(rates.requests_per_s), note: rates.failed_per_s ? `${rate(rates.failed_per_s)} failing` : "" },
+    {
+      name: "Rate",
+      value: rate(rates.requests_per_s),
+      note: rates.failed_per_s ? `${rate(rates.failed_per_s)} failing` : "",
+    },
     { name: "p50", value: milliseconds(rates.p50_ms), note: "" },
     { name: "p95", value: milliseconds(rates.p95_ms), note: "" },
     { name: "p99", value: milliseconds(rates.p99_ms), note: "" },
@@ -42,7 +46,10 @@ export function showMasthead(details) {
   setText(byId("state"), details.state);
   byId("state").dataset.state = details.state;
   setText(byId("sentence"), sentenceOf(details));
-  setText(byId("about"), `predictord ${details.version} · pid ${details.pid} · ${since(details.uptime_s)} · ${details.urls.join(" ")}`);
+  setText(
+    byId("about"),
+    `predictord ${details.version} · pid ${details.pid} · ${since(details.uptime_s)} · ${details.urls.join(" ")}`,
+  );
   document.title = `${details.state === "ready" ? "" : `${details.state} · `}${className ?? path.split("/").at(-1)}`;
   keep(byId("figures"), figuresOf(details), (figure) => figure.name, makeFigure);
 }

@@ -28,7 +28,8 @@ function show() {
 function onStatus(status) {
   const before = details;
   details = status;
-  if (before?.pid !== status.pid || before?.generation !== status.generation || before?.state !== status.state) form.readSchema();
+  if (before?.pid !== status.pid || before?.generation !== status.generation || before?.state !== status.state)
+    form.readSchema();
   if (before && before.version !== status.version) {
     say(`The daemon is now predictord ${status.version}. Reload this page to see its own.`);
   }

@@ -68,7 +68,8 @@ export class TextReader {
     this.#text.push(text);
     const follows = isAtEnd(this.#output);
     if (this.#room > 0) this.#output.append(text.slice(0, this.#room));
-    if (this.#room > 0 && text.length >= this.#room) this.#output.append("\n… it goes on; the page shows no more of it.");
+    if (this.#room > 0 && text.length >= this.#room)
+      this.#output.append("\n… it goes on; the page shows no more of it.");
     this.#room -= text.length;
     if (follows) this.#output.scrollTop = this.#output.scrollHeight;
   }
@@ -104,9 +105,13 @@ export class ItemReader {
       return;
     }
     const parsed = parsedOrNull(data);
-    const shown = event === "error" && parsed ? this.showProblem(parsed) : element("pre", {}, parsed === null ? data : coloured(pretty(data, this.columns)));
+    const shown =
+      event === "error" && parsed
+        ? this.showProblem(parsed)
+        : element("pre", {}, parsed === null ? data : coloured(pretty(data, this.columns)));
     const when = element("span", { class: "quiet number" }, `+${milliseconds(performance.now() - this.started)}`);
-    const name = event && event !== "message" && event !== "error" ? element("b", { class: "mono" }, `${event} `) : null;
+    const name =
+      event && event !== "message" && event !== "error" ? element("b", { class: "mono" }, `${event} `) : null;
     this.#list.append(element("li", {}, when, name, shown));
   }
 }

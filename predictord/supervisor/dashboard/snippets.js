@@ -32,7 +32,11 @@ export function python(wanted, { hasToken, answers }) {
     ...bodyLines(wanted),
     ...(answers === "stream" ? ["stream=True,"] : []),
   ];
-  const call = lines.join("\n").split("\n").map((line) => `    ${line}`).join("\n");
+  const call = lines
+    .join("\n")
+    .split("\n")
+    .map((line) => `    ${line}`)
+    .join("\n");
   return `${imports.join("\n")}\n\nanswer = requests.post(\n${call}\n)\nanswer.raise_for_status()\n${USES[answers] ?? USES.json}`;
 }
 
@@ -46,7 +50,9 @@ const USES = {
 function bodyLines(wanted) {
   const name = literal(wanted.file?.name ?? "picture.png");
   if (wanted.kind === "file") {
-    return [wanted.formField ? `files={${literal(wanted.formField)}: open(${name}, "rb")},` : `data=open(${name}, "rb"),`];
+    return [
+      wanted.formField ? `files={${literal(wanted.formField)}: open(${name}, "rb")},` : `data=open(${name}, "rb"),`,
+    ];
   }
   if (wanted.kind === "json" && !problemOf(wanted.text) && !wanted.headers.some(([key]) => key === "content-type")) {
     return [`json=${toPython(wanted.text)},`];

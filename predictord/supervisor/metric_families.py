@@ -141,7 +141,7 @@ def _durations(name: str, text: str, distribution: Distribution, *, per_s: float
 def _batches(sizes: Mapping[int, int]) -> Metric:
     counts = [sum(count for size, count in sizes.items() if size <= bound) for bound in _BATCH_SIZES]
     total = sum(size * count for size, count in sizes.items())
-    text = "Predictions that a worker was handed at once."
+    text = "Predictions that a worker was handed at once, of workers that take batches."
     return _histogram("predictord_batch_size", text, _BATCH_SIZES, counts, sum(sizes.values()), total)
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import pytest
 
 from predictord.problem import Code, Problem
-from predictord.supervisor.call import Call
+from predictord.supervisor.call import Call, Origin
 from predictord.supervisor.tally import CLIENT_LEFT, HISTORY_S, Tally
 from predictord.wire import RequestHead
+
+HEAD = RequestHead(None, "POST", "/", b"", "1.1", None, [])
 
 
 @dataclass
@@ -24,10 +26,11 @@ class World:
         self, worker: int | None = 0, *, took_s: float = 0.01, queued_s: float = 0.0, ms: float | None = 5
     ) -> Call:
         """A call that arrived so long ago."""
-        head = RequestHead("id", "POST", "/", b"", "1.1", None, [], 0)
-        call = Call(head, [], None, self.now - took_s)  # type: ignore[arg-type]
-        call.place_id = worker
-        call.handed = call.arrived + queued_s if worker is not None else 0.0
+        arrived = self.now - took_s
+        call = Call(b"id", HEAD, [], 0, None, arrived)
+        if worker is not None:
+            call.origin = Origin(worker, generation=1)
+            call.handed = arrived + queued_s
         call.predict_ms = ms
         return call
 

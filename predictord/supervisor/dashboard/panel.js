@@ -62,7 +62,7 @@ export class Panel {
         : [
             shape(
               "text",
-              { class: "mark", x: (LEFT + width) / 2, y: (TOP + bottom) / 2 + 4, "text-anchor": "middle" },
+              { class: "mark empty", x: (LEFT + width) / 2, y: (TOP + bottom) / 2 + 4, "text-anchor": "middle" },
               "no requests",
             ),
           ]),

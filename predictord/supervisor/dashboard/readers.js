@@ -10,6 +10,7 @@ export const SHOWN_CHARACTERS = 200_000;
 const SHOWN_ITEMS = 500;
 const FOLLOWS_PX = 60;
 const TIME_COLUMNS = 12;
+const LONG_LINES = 4; // an item that takes more is laid out, a shorter one stays in one piece
 
 /** The body's pieces, as bytes. */
 export async function* pieces(body) {
@@ -105,10 +106,9 @@ export class ItemReader {
       return;
     }
     const parsed = parsedOrNull(data);
-    const shown =
-      event === "error" && parsed
-        ? this.showProblem(parsed)
-        : element("pre", {}, parsed === null ? data : coloured(pretty(data, this.columns)));
+    const width = data.length > LONG_LINES * this.columns ? this.columns : Infinity;
+    const text = () => element("pre", {}, parsed === null ? data : coloured(pretty(data, width)));
+    const shown = event === "error" && parsed ? this.showProblem(parsed) : text();
     const when = element("span", { class: "quiet number" }, `+${milliseconds(performance.now() - this.started)}`);
     const name =
       event && event !== "message" && event !== "error" ? element("b", { class: "mono" }, `${event} `) : null;

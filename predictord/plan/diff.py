@@ -21,6 +21,7 @@ from predictord.plan.items import (
     without_bodies,
 )
 from predictord.plan.state import REQUEST_FUNCTIONS
+from predictord.plan.trees import structure_of
 
 
 def changes_between(old: Code, new: Code, closure: LoadClosure) -> list[Change]:
@@ -201,7 +202,7 @@ def _change(item: Item, path: str, prefix: str, *, is_new: bool) -> Change:
 
 
 def _same(one: ast.AST, other: ast.AST) -> bool:
-    return ast.dump(one) == ast.dump(other)
+    return structure_of(one) == structure_of(other)
 
 
 def _without_body(node: Function) -> ast.AST:

@@ -6,11 +6,11 @@ whatever else a module or class body holds is *active* and has no name here.
 
 import ast
 import copy
-import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from weakref import WeakValueDictionary
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -70,13 +70,19 @@ class Source:
         return None
 
 
-@functools.lru_cache(maxsize=32)  # trees are large, and the garbage collector walks them
+_shared: WeakValueDictionary[bytes, Source] = WeakValueDictionary()
+"""Trees are large, and the garbage collector walks them: none stays that nobody uses."""
+
+
 def read_items(source: bytes) -> Source:
     """Parse a file; the answer is shared, so it must not be changed. Raises what `compile` raises."""
+    if (known := _shared.get(source)) is not None:
+        return known
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the worker that compiles it tells them
         tree = ast.parse(source)
-    return Source(_read_body(tree.body), tree, dict(_origins(tree)))
+    found = _shared[source] = Source(_read_body(tree.body), tree, dict(_origins(tree)))
+    return found
 
 
 def functions_in(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:

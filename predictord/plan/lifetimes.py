@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from predictord.plan.code import Code
 from predictord.plan.items import Function
+from predictord.plan.trees import nodes_in
 
 _BUILTINS = frozenset(dir(builtins))
 _ACCESSORS = {"get", "items", "values", "setdefault", "pop", "popitem", "popleft", "__getitem__"}
@@ -26,6 +27,13 @@ _SHALLOW_COPIES = {
     "iter",
     "copy",
 }
+
+
+_BINDING = (
+    ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.AugAssign, ast.For, ast.AsyncFor, ast.comprehension, ast.withitem,
+    ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping, ast.alias, ast.FunctionDef,
+    ast.AsyncFunctionDef, ast.Lambda, ast.Call,
+)  # fmt: skip
 
 
 class Lifetime(IntEnum):
@@ -56,7 +64,8 @@ class Lifetimes:
     def __init__(self, code: Code, nodes: Iterable[ast.AST], names: dict[str, Lifetime], given: Given) -> None:
         self._code = code
         self._given = given
-        self.nodes = [child for node in nodes for child in ast.walk(node)]
+        self.nodes = [child for node in nodes for child in nodes_in(node)]
+        self._binding = [node for node in self.nodes if isinstance(node, _BINDING)]
         self.names = names
         shared = {name for node in self.nodes if isinstance(node, ast.Global) for name in node.names}
         for name in shared:
@@ -67,7 +76,7 @@ class Lifetimes:
         """Follow assignments until nothing changes any more."""
         while True:
             before = dict(self.names)
-            for node in self.nodes:
+            for node in self._binding:
                 for name, lifetime in self._bindings(node):
                     self.names[name] = max(lifetime, self.names.get(name, Lifetime.REQUEST))
             if before == self.names:
@@ -160,7 +169,7 @@ def tail(callee: ast.expr) -> str:
 
 def parameters_of(node: Function | ast.Lambda) -> list[str]:
     """The names of all parameters, in order."""
-    return [child.arg for child in ast.walk(node.args) if isinstance(child, ast.arg)]
+    return [child.arg for child in nodes_in(node.args) if isinstance(child, ast.arg)]
 
 
 def _part(whole: Lifetime) -> Lifetime:

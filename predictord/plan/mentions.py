@@ -5,6 +5,8 @@ import re
 import string
 from collections.abc import Iterator
 
+from predictord.plan.trees import remembered
+
 _DOTTED = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _MANGLED = re.compile(r"_[A-Za-z]\w*?(__\w+)")
@@ -17,15 +19,14 @@ _OPAQUE_ATTRIBUTES = {
 _BY_NAME = {"getattr", "hasattr", "setattr", "delattr", "methodcaller", "attrgetter", "import_module", "__import__"}
 
 
-def names_in(node: ast.AST) -> Iterator[str]:
+@remembered
+def names_in(node: ast.AST) -> tuple[str, ...]:
     """Names, attributes, imported names, and words in strings that can serve as one; docstrings aside."""
-    for child in _walk(node):
-        for name in _names_of(child):
-            yield name
-            if mangled := _MANGLED.fullmatch(name):
-                yield mangled[1]
+    names = [name for child in _walk(node) for name in _names_of(child)]
+    return tuple(dict.fromkeys([*names, *(mangled[1] for name in names if (mangled := _MANGLED.fullmatch(name)))]))
 
 
+@remembered
 def opaque_part(node: ast.AST) -> str | None:
     """A construct that can reach names which the code does not spell out, or `None`."""
     for child in _walk(node):

@@ -5,11 +5,11 @@ that a worker with the new code put in acts as one that started with it; when in
 `replace`. The reason names the culprit.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from predictord.generation import Generation
 from predictord.plan.change import Refused
-from predictord.plan.closure import ALL_CLAUSES, Clauses, LoadClosure, load_closure
+from predictord.plan.closure import ALL_CLAUSES, Clauses, load_closure
 from predictord.plan.code import Code, file_name
 from predictord.plan.diff import changes_between
 from predictord.plan.memos import stale_memos
@@ -19,9 +19,22 @@ from predictord.plan.state import state_written
 Files = tuple[tuple[str, bytes], ...]
 
 
+class _Read:
+    """What is known of a generation by itself, as the one that serves."""
+
+    def __init__(self, files: Files, class_name: str | None, clauses: Clauses) -> None:
+        self.code = _code_of(files)
+        self.closure = load_closure(self.code, class_name, clauses)
+
+    @cached_property
+    def state(self) -> str | None:
+        """What its requests write."""
+        return state_written(self.code, self.closure)
+
+
 def get_ready(generation: Generation) -> None:
     """Work out ahead of the next `plan` what it needs to know of this generation; blocks for tens of milliseconds."""
-    _closure_of(tuple(generation.files.items()), generation.class_name, ALL_CLAUSES)
+    _ = _read(tuple(generation.files.items()), generation.class_name, ALL_CLAUSES).state
 
 
 def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES) -> Plan:
@@ -34,8 +47,8 @@ def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clau
         code = _code_of(tuple(new.files.items()))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Plan(Kind.REPLACE, f"the new code does not compile: {error}")
-    files = tuple(old.files.items())
-    return _plan_code(_code_of(files), code, _closure_of(files, old.class_name, clauses), served, clauses)
+    known = _read(tuple(old.files.items()), old.class_name, clauses)
+    return _plan_code(known, code, finds_state=served and clauses.finds_state)
 
 
 @lru_cache(maxsize=2)
@@ -44,8 +57,8 @@ def _code_of(files: Files) -> Code:
 
 
 @lru_cache(maxsize=2)
-def _closure_of(files: Files, class_name: str | None, clauses: Clauses) -> LoadClosure:
-    return load_closure(_code_of(files), class_name, clauses)
+def _read(files: Files, class_name: str | None, clauses: Clauses) -> _Read:
+    return _Read(files, class_name, clauses)
 
 
 def _settings_differ(old: Generation, new: Generation) -> str | None:
@@ -60,20 +73,18 @@ def _settings_differ(old: Generation, new: Generation) -> str | None:
     return None
 
 
-def _plan_code(old: Code, new: Code, closure: LoadClosure, served: bool, clauses: Clauses) -> Plan:
+def _plan_code(old: _Read, new: Code, *, finds_state: bool) -> Plan:
     try:
-        changes = changes_between(old, new, closure)
+        changes = changes_between(old.code, new, old.closure)
     except Refused as refused:
         return Plan(Kind.REPLACE, str(refused))
     if not changes:
         return Plan(Kind.NONE, "only comments or layout changed", relocates=True)
-    if closure.opaque:
-        return Plan(Kind.REPLACE, closure.opaque)
-    if served and clauses.finds_state:
-        written = state_written(old, closure) or state_written(new, closure)
-        if written:
-            return Plan(Kind.REPLACE, written)
-    memos = stale_memos(old, new, changes)
+    if old.closure.opaque:
+        return Plan(Kind.REPLACE, old.closure.opaque)
+    if finds_state and (written := old.state or state_written(new, old.closure)):
+        return Plan(Kind.REPLACE, written)
+    memos = stale_memos(old.code, new, changes)
     return Plan(Kind.SWAP, _listed([change.text for change in changes]), tuple(changes), tuple(memos), relocates=True)
 
 

@@ -14,6 +14,7 @@ from predictord.plan.code import Code, Definition
 from predictord.plan.items import Function, is_literal, statements
 from predictord.plan.lifetimes import Given, Lifetime, Lifetimes, parameters_of, tail
 from predictord.plan.mentions import names_in, opaque_part
+from predictord.plan.trees import nodes_in
 
 REQUEST_FUNCTIONS = ("predict", "post_predict")
 
@@ -78,7 +79,7 @@ def _scopes(code: Code, closure: LoadClosure, given: Given) -> Iterator["_Scope"
             is_called_with_kept = function.node.name in captured | dunders or _has_mutable_default(function.node)
             yield _Scope(code, function, given, is_called_with_kept)
     for node in closure.nodes:
-        for inner in (child for child in ast.walk(node) if isinstance(child, Function | ast.Lambda)):
+        for inner in (child for child in nodes_in(node) if isinstance(child, Function | ast.Lambda)):
             yield _Scope(code, inner, given, True)
 
 
@@ -210,8 +211,8 @@ class _Scope:
 
 def _captured(code: Code, node: ast.AST, *, in_class_body: bool = False) -> Iterator[str]:
     """Project functions that code mentions without calling them; a bare name is a method's only in a class body."""
-    called = {id(child.func) for child in ast.walk(node) if isinstance(child, ast.Call)}
-    for child in ast.walk(node):
+    called = {id(child.func) for child in nodes_in(node) if isinstance(child, ast.Call)}
+    for child in nodes_in(node):
         if (
             not isinstance(child, ast.Name | ast.Attribute)
             or id(child) in called
@@ -227,7 +228,7 @@ def _gives_code(code: Code, call: ast.Call) -> bool:
     """Whether a call is given a project function or a lambda to keep, or to call with what it likes."""
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
     return any(
-        any(_captured(code, value)) or any(isinstance(child, ast.Lambda) for child in ast.walk(value))
+        any(_captured(code, value)) or any(isinstance(child, ast.Lambda) for child in nodes_in(value))
         for value in values
     )
 
@@ -235,7 +236,7 @@ def _gives_code(code: Code, call: ast.Call) -> bool:
 def _makes_iterators(closure: LoadClosure) -> bool:
     """Whether load code puts away or returns what can be iterated only once."""
     parts = [*closure.nodes, *(function.node for function in closure.functions.values())]
-    nodes = [child for part in parts for child in ast.walk(part)]
+    nodes = [child for part in parts for child in nodes_in(part)]
     if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes):
         return True
     kept = (node.value for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.Return))

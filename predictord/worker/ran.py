@@ -32,6 +32,7 @@ class Ran:
         self._files = generation.files
         self._marked: dict[str, dict[int, str]] = {}
         self._compiled: dict[str, CodeType] = {}
+        self._names: set[str] = set()
         try:
             code = Code(generation.files)
             closure = load_closure(code, generation.class_name)
@@ -57,7 +58,9 @@ class Ran:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         sys.meta_path.remove(self)
-        modules = [module for module in list(sys.modules.values()) if _file_of(module) in self._compiled]
+        # By name, since to look at every module would be to copy the memory that a zygote shares.
+        found = map(sys.modules.get, self._names)
+        modules = [module for module in found if isinstance(module, ModuleType)]
         clean: dict[CodeType, CodeType] = {}
         for path, marked in self._compiled.items():
             clean.update(in_step(marked, compile_source(path, self._files[path])))
@@ -74,6 +77,7 @@ class Ran:
             if spec is not None:
                 if spec.origin in self._marked and isinstance(spec.loader, SourceFileLoader):
                     spec.loader.source_to_code = self._compile  # type: ignore[assignment, method-assign]
+                    self._names.add(fullname)
                 return spec
         return None
 
@@ -93,7 +97,3 @@ class Ran:
                     ast.copy_location(part, node)
                 node.body.insert(0 if document_of(node) is None else 1, call)
         return tree
-
-
-def _file_of(module: ModuleType) -> str | None:
-    return getattr(module, "__file__", None)

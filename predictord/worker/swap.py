@@ -42,6 +42,8 @@ class Swap:
         self._plan = plan
         self._new = new
         self._ran = ran
+        self.code: Code | None = None
+        """The new files as parsed, once prepared."""
         self._steps: list[Callable[[], object]] = []
         self._removals: list[Callable[[], object]] = []
         self._pending: dict[tuple[str, str], Any] = {}
@@ -76,7 +78,7 @@ class Swap:
 
     def _prepare(self) -> None:
         self._modules = modules_at(self._new.files)
-        code = Code(self._new.files)
+        code = self.code = Code(self._new.files)
         files = [
             LivingFile(module, old, self._new.files[path], [one for one in self._plan.changes if one.path == path])
             for path, module in self._modules.items()

@@ -2,6 +2,7 @@
 
 from predictord.errors import PredictorError
 from predictord.generation import Generation
+from predictord.plan.code import Code
 from predictord.plan.model import Plan
 from predictord.wire import CommitSwap, Prepared, PrepareSwap, Ready, Swapped, WorkerOptions
 from predictord.worker.contract import Contract, read_contract
@@ -20,6 +21,8 @@ class Swapping:
         self._options = options
         self._ran = ran
         self._prepared: tuple[Swap, Contract] | None = None
+        self._code: Code | None = None
+        """The parsed files of the last swap, for the next one to compare with."""
 
     def answer(self, message: PrepareSwap | CommitSwap) -> Prepared | Swapped:
         """Carry out one half of a swap."""
@@ -49,5 +52,6 @@ class Swapping:
             raise RuntimeError("CommitSwap without PrepareSwap")
         (swap, contract), self._prepared = self._prepared, None
         swap.commit()
+        self._code = swap.code
         self._predictor.adopt(contract)
         return self._predictor.ready()

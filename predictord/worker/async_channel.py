@@ -2,8 +2,9 @@
 
 import asyncio
 
-from predictord.wire import PREFIX, Cancel, ToSupervisor, ToWorker, decode_to_worker, frame_head
+from predictord.wire import PREFIX, Cancel, ToSupervisor, ToWorker, frame_head
 from predictord.worker.channel import Buffer, ChannelClosed
+from predictord.worker.known_messages import KnownMessages
 
 
 class AsyncChannel(asyncio.BufferedProtocol):
@@ -14,6 +15,7 @@ class AsyncChannel(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self._buffer = bytearray(self._SMALL_BYTES)
         self._filled = 0
+        self._known = KnownMessages()
         self._frames: asyncio.Queue[tuple[ToWorker, Buffer] | None] = asyncio.Queue()
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
@@ -59,7 +61,11 @@ class AsyncChannel(asyncio.BufferedProtocol):
 
     def write(self, parts: list[Buffer]) -> None:
         """Write buffers in order without waiting."""
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
             self._transport.writelines([part for part in parts if len(part)])
 
     def _frame_bytes(self) -> int:
@@ -78,7 +84,7 @@ class AsyncChannel(asyncio.BufferedProtocol):
         header_bytes, _ = PREFIX.unpack_from(self._buffer)
         view = memoryview(self._buffer)
         body_at = PREFIX.size + header_bytes
-        message = decode_to_worker(view[PREFIX.size : body_at])
+        message = self._known[bytes(view[PREFIX.size : body_at])]
         if frame_bytes > self._SMALL_BYTES:
             body: Buffer = view[body_at:frame_bytes]
             rest = bytes(view[frame_bytes : self._filled])

@@ -36,6 +36,7 @@ from predictord.worker.exchange import (
     stream_failure,
 )
 from predictord.worker.failure import predictor_traceback
+from predictord.worker.json_tree import dumps
 from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
 from predictord.worker.predictor import Arguments, LoadedPredictor
 from predictord.worker.response import background_of
@@ -111,12 +112,18 @@ class AsyncServer:
             returned = self._predictor.predict(**self._predictor.predict_arguments(filled))
             if inspect.isawaitable(returned):
                 returned = await returned
-            kind = classify(returned)
+            if type(returned) is dict and self._predictor.post_predict is None:
+                answer = exchange.answer_json(dumps(returned))
+            else:
+                answer = None
+                kind = classify(returned)
         except BaseException as error:
             _raise_if_ours(error)
             self._answer(exchange, [failure(error)])
             return
-        if kind is WHOLE:
+        if answer is not None:
+            self._channel.write(answer)
+        elif kind is WHOLE:
             background = background_of(returned)
             busy = self._predictor.post_predict is not None or background is not None
             self._answer(exchange, [success(returned)], busy=busy)

@@ -10,17 +10,15 @@ from predictord.wire import (
     PREFIX,
     PREFIX_BYTES,
     Cancel,
-    Predict,
     ToSupervisor,
     ToWorker,
-    decode_to_worker,
     frame_head,
 )
+from predictord.worker.known_messages import KnownMessages
 
 Buffer = bytes | bytearray | memoryview
 
 _CHUNK_BYTES = 1 << 16
-_KNOWN_BYTES, _MOST_KNOWN = 1 << 11, 256
 _MOST_BUFFERS = 512
 """Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
 
@@ -40,7 +38,7 @@ class Channel:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self._wait = poll.poll
-        self._known: dict[bytes, ToWorker] = {}
+        self._known = KnownMessages()
 
     def receive(self) -> tuple[ToWorker, Buffer]:
         """The next message and its body; blocks without limit. Raises `ChannelClosed`."""
@@ -51,8 +49,7 @@ class Channel:
             body_at = PREFIX_BYTES + header_bytes
             if size == body_at + body_bytes:  # one whole frame, as nearly always
                 self._rest = b""
-                header = data[PREFIX_BYTES:body_at]
-                return self._known.get(header) or self._decode(header), data[body_at:]
+                return self._known[data[PREFIX_BYTES:body_at]], data[body_at:]
         return self._receive_more(data)
 
     def _receive_more(self, data: bytes) -> tuple[ToWorker, Buffer]:
@@ -64,8 +61,7 @@ class Channel:
         body_at = PREFIX_BYTES + header_bytes
         while len(data) < body_at:
             data += self._receive_some()
-        header = data[PREFIX_BYTES:body_at]
-        message = self._known.get(header) or self._decode(header)
+        message = self._known[data[PREFIX_BYTES:body_at]]
         end = body_at + body_bytes
         if len(data) >= end:
             self._rest = data[end:]
@@ -102,15 +98,6 @@ class Channel:
     def close(self) -> None:
         """Close the socket; children forked by user code do so at once, or they would hold it open."""
         self._socket.close()
-
-    def _decode(self, header: bytes) -> ToWorker:
-        """A message, which is kept: from one client the heads of many requests are the same."""
-        message = decode_to_worker(header)
-        if isinstance(message, Predict) and len(header) <= _KNOWN_BYTES:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[header] = message
-        return message
 
     def _receive_some(self) -> bytes:
         try:

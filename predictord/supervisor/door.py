@@ -240,7 +240,7 @@ class Door(HttpToolsProtocol):
 
     def start_stream(self, call: Call, start: StreamStart) -> None:
         call.is_event_stream = b"text/event-stream" in start.header_block
-        self._stream = StreamedAnswer(self.transport, call, start, self._extra, keep_alive=self._keep_alive)
+        self._stream = StreamedAnswer(self.loop, self.transport, call, start, self._extra, keep_alive=self._keep_alive)
 
     def stream(self, call: Call, chunks: Sequence[Buffer]) -> None:
         if self._stream is None:

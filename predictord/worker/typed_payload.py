@@ -11,6 +11,7 @@ from pydantic import (
     PydanticUserError,
     TypeAdapter,
     ValidationError,
+    create_model,
 )
 
 
@@ -68,6 +69,11 @@ class TypedPayload:
         if datastructures is None or not isinstance(payload, datastructures.FormData):
             return payload
         return {name: payload.getlist(name) if name in self._lists else payload[name] for name in payload}
+
+
+def warm_up() -> None:
+    """Let pydantic import now what it imports with the first model that is made, and look for its plugins."""
+    TypedPayload(create_model("Trial", value=(int, ...)))
 
 
 def _is_too_deep(error: ValidationError) -> bool:

@@ -90,6 +90,8 @@ class Zygote:
                     _import(name)
                 except BaseException as error:
                     return f"importing {name} raised {type(error).__name__}: {' '.join(str(error).split())}"
+        if "pydantic" in sys.modules:
+            importlib.import_module("predictord.worker.typed_payload").warm_up()
         gc.collect()
         obstacle = self._shadow() or _unsafe()
         # Objects that the collector does not touch stay in shared memory.

@@ -277,3 +277,21 @@ def test_a_replace_forks_from_the_same_zygote_and_a_new_env_file_from_a_new_one(
         assert heir not in (zygote, *live.worker_pids())
         eventually(lambda: zygote_pid(live) == heir)  # once the old worker, forked by the old one, has left
     assert "Exception" not in live.log_text()  # such as one of the zygote's end after the guardian's
+
+
+def test_a_typed_predictor_finds_all_of_pydantic_imported() -> None:
+    source = """
+import sys
+import heavy
+from pydantic import BaseModel
+before = set(sys.modules)
+
+class Ask(BaseModel):
+    text: str
+
+class PythonPredictor:
+    def predict(self, payload: Ask):
+        return sorted(name for name in sys.modules.keys() - before if "pydantic" in name)
+"""
+    with serve("import pydantic\n", source=source) as daemon:
+        assert daemon.predict({"text": "a"}).json() == []

@@ -10,8 +10,9 @@ import msgspec
 
 from predictord.errors import SettingsError
 from predictord.generation import Generation
-from predictord.settings import Settings
+from predictord.settings import Settings, declared
 from predictord.snapshot import take_snapshot
+from predictord.sources import TOML_NAME
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.fleet import Fleet
 from predictord.supervisor.place import LoadError, Place
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("predictord")
 
 
+_TAKEN_LIVE = {"config", "config_file", "watch"}
+"""The settings that a new configuration changes in a running daemon."""
+
+
 class Editing:
     """What is on disk, against what serves."""
 
     def __init__(
         self, settings: Settings, fleet: Fleet, dispatcher: Dispatcher, reread: Callable[[], Settings] | None
     ) -> None:
-        self._settings = settings
+        self._at_start = self._settings = settings
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._reread = reread
@@ -98,11 +103,25 @@ class Editing:
         except SettingsError as error:
             self.reloader.fail(generation.number, "the configuration can't be read", LoadError(str(error)))
             return
+        self._tell_what_waits(settings)
         self._settings = settings
         new = msgspec.structs.replace(generation, config=settings.config)
         if self._watcher is not None:
             self._watcher.follow(new, settings)
         self._ask(new, "the configuration changed")
+
+    def _tell_what_waits(self, new: Settings) -> None:
+        keys = sorted(
+            key
+            for key, setting in declared().items()
+            if key not in _TAKEN_LIVE
+            if getattr(new, setting.attribute)
+            not in (getattr(self._settings, setting.attribute), getattr(self._at_start, setting.attribute))
+        )
+        if keys:
+            take = "takes" if len(keys) == 1 else "take"
+            text = f"{', '.join(keys)} in {TOML_NAME} {take} effect at the next start"
+            log.warning("%s", text, extra={"event": "settings_wait", "settings": keys})
 
     def _ask(self, generation: Generation, why: str, *, forced: bool = False) -> None:
         self.reloader.ask(Request(why, lambda: generation, forced=forced))

@@ -146,6 +146,24 @@ def test_a_broken_config_file_is_told_until_it_is_whole(daemon: Daemon) -> None:
     assert daemon.predict({}).json()["config"]["limit"] == 6
 
 
+def test_settings_that_wait_for_the_next_start_are_named_once(daemon: Daemon) -> None:
+    begin(daemon)
+    start = len(daemon.log_text())
+    two = "max_queue = 9\nqueue_timeout = '9s'\n"
+    for limit, settings, told in [
+        (7, two, "max_queue, queue_timeout in predictord.toml take effect at the next start"),
+        (8, two, ""),
+        (9, "max_queue = 8\n", "max_queue in predictord.toml takes effect at the next start"),
+        (10, "", ""),
+    ]:
+        before = last_number(daemon)
+        replace_file(daemon.folder / "predictord.toml", f"{settings}[config]\nlimit = {limit}\n")
+        assert wait_reload(daemon, before)["kind"] == "replace"
+        lines = [line for line in daemon.log_text()[start:].splitlines() if "next start" in line]
+        assert [line.partition(" ")[2] for line in lines] == [told] * bool(told)
+        start = len(daemon.log_text())
+
+
 def test_a_watched_file_is_loaded_again(daemon: Daemon) -> None:
     begin(daemon, load="self.config['prompt'] = open('prompt.txt').read()")
     before = last_number(daemon)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("predictord")
 
 
+_FIRST_REQUESTS_S = 0.2
+"""How long new code is left alone with its first requests: Python runs one thread at a time."""
+
 _TAKEN_LIVE = {"config", "config_file", "watch"}
 """The settings that a new configuration changes in a running daemon."""
 
@@ -76,6 +79,7 @@ class Editing:
         await self._fleet.until(lambda: self._fleet.proven)
         while True:
             self._serves_anew.clear()
+            await asyncio.sleep(_FIRST_REQUESTS_S)
             await asyncio.to_thread(get_ready_to_plan, self._fleet.generation)
             await self._serves_anew.wait()
 

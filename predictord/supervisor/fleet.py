@@ -29,6 +29,8 @@ log = logging.getLogger("predictord")
 
 PING_INTERVAL_S = 5.0
 PING_LIMIT_S = 30.0
+_HEAD_START_S = 0.5
+"""Between the first requests of new workers and the end of the old ones, whose memory takes a core's while to free."""
 
 
 class Fleet(Roster):
@@ -251,7 +253,11 @@ class Fleet(Roster):
 
     def let_go(self, place: Place, drain_timeout_s: float) -> None:
         """End an old worker in the background, when it has finished what it holds or `drain_timeout_s` is over."""
-        self._tasks.create_task(self._drain_and_stop(place, drain_timeout_s))
+        self._tasks.create_task(self._let_go(place, drain_timeout_s))
+
+    async def _let_go(self, place: Place, drain_timeout_s: float) -> None:
+        await asyncio.sleep(_HEAD_START_S)
+        await self._drain_and_stop(place, drain_timeout_s)
 
     async def empty(self, place: Place, drain_timeout_s: float) -> None:
         """End a place's worker as `let_go` does, and leave the place empty until `refill`."""

@@ -1,5 +1,6 @@
 """uvicorn as predictord runs it: our door as its protocol, our sockets, our signals."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -30,11 +31,16 @@ class HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)
+        self._closing = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The supervisor decides what a signal means."""
         yield
+
+    async def main_loop(self) -> None:
+        """Wait for `close`; the parent looks ten times a second, which an idle service should not cost."""
+        await self._closing.wait()
 
     async def run_on(self, sockets: list[socket.socket]) -> None:
         """Accept connections on these sockets until `close`."""
@@ -43,3 +49,4 @@ class HttpServer(uvicorn.Server):
     def close(self) -> None:
         """Accept nothing more and let `run_on` return."""
         self.should_exit = True
+        self._closing.set()

@@ -103,6 +103,11 @@ def test_the_server_takes_its_signals_in_the_method_that_ours_overrides() -> Non
     assert "with self.capture_signals():" in inspect.getsource(uvicorn.Server.serve)
 
 
+def test_the_server_waits_in_the_method_that_ours_overrides() -> None:
+    assert "await self.main_loop()" in inspect.getsource(uvicorn.Server._serve)
+    assert "should_exit" in inspect.getsource(uvicorn.Server.on_tick)
+
+
 # --- one connection
 
 

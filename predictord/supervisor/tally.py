@@ -221,9 +221,12 @@ class Tally:
             queued = raw[2::_FIELDS]
             self._queue_s.add(cells_of(queued), sum(queued))
             predicted = raw[3::_FIELDS]
-            if None in predicted:
+            try:
+                predict_cells = cells_of(predicted)
+            except TypeError:  # to look for a `None` first would cost every request
                 predicted = [ms for ms in predicted if ms is not None]
-            self._predict_ms.add(cells_of(predicted), sum(predicted))
+                predict_cells = cells_of(predicted)
+            self._predict_ms.add(predict_cells, sum(predicted))
         for track in (self._all, self._tracks[worker]):
             track.requests += len(totals)
             second = track.second(self._second)

@@ -71,23 +71,22 @@ class Dispatcher:
         """Hand the call to a free slot, queue it, or fail it at once."""
         self.submitted += 1
         queue = self.queue
-        if 0 < len(queue) < self._room:  # the way of nearly all under load, where the rest below is known to be so
+        if 0 < len(queue) < self._room:  # the way of nearly all under load, where what follows is known to be so
             queue.append(call)
             if self._gathering:
                 self.pump()
-        elif self._draining is not None:
-            call.fail(self._draining)
-        elif not queue and (serving := self._choose()) is not None and serving.batch_interval_s <= 0:
+            return
+        serving = None if queue or self._draining is not None else self._choose()
+        if serving is not None and serving.batch_interval_s <= 0:
             self._hand(serving, self._take_slot(serving), [call], call.arrived)
-        elif len(queue) >= self._max_queue:
-            limit = f"{self._max_queue} requests are waiting already (--max-queue)"
-            call.fail(Problem(Code.QUEUE_FULL, limit))
-        elif not self._ring and (problem := self._outlook()) is not None:
+        elif (problem := self._refusal()) is not None:
             call.fail(problem)
         else:
             queue.append(call)
-            if self._gathering or len(queue) == 1:
+            if serving is not None:
                 self.pump()
+            elif self._queue_timeout_s:
+                self._ring_by(call.arrived + self._queue_timeout_s)
 
     def withdraw(self, call: Call) -> None:
         """The client of a queued call has left."""
@@ -197,6 +196,15 @@ class Dispatcher:
     def _tell_if_empty(self) -> None:
         if not self.queue and self.on_empty is not None:
             self.on_empty()
+
+    def _refusal(self) -> Problem | None:
+        """Why another call may not wait."""
+        if self._draining is not None:
+            return self._draining
+        if len(self.queue) >= self._max_queue:
+            waiting = f"{self._max_queue} requests are waiting already (--max-queue)"
+            return Problem(Code.QUEUE_FULL, waiting)
+        return None if self._ring else self._outlook()
 
     def _choose(self) -> Serving | None:
         """The next worker in turn that has a free slot; it is taken before anything else runs."""

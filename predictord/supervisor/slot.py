@@ -83,8 +83,8 @@ class Slot:
         self._paused = False
         self._draining = False
         self._exchanges = 0
-        self._due = 0
-        """The number of the exchange that an answer is due for; 0 when none is."""
+        self._due: int | None = None
+        """The number of the exchange that an answer is due for."""
         self._on_reply: Callable[[ToSupervisor], object] | None = None
         self._cancel_sent = False
         self._predict_sent = False
@@ -246,7 +246,7 @@ class Slot:
         if count > 1 and sum(head.body_bytes for head in heads) != len(body):
             self._break("sent answers that do not fit their frame")
             return
-        self._due = 0
+        self._due = None
         self.calls = []
         # First the worker gets its next request, then the clients their answers.
         if message.busy or message.unfit:
@@ -255,17 +255,18 @@ class Slot:
             self.busy = False
             self.since = 0.0
             self._release(self)
+        for call in calls:
+            call.stage = _DONE
+            call.predict_ms = message.predict_ms
         if count == 1:
-            self._answer(calls[0], heads[0], message.predict_ms, body)
+            self._answer(calls[0], heads[0], body)
             return
         view, at = memoryview(body), 0
         for call, head in zip(calls, heads, strict=True):
-            self._answer(call, head, message.predict_ms, view[at : at + head.body_bytes])
+            self._answer(call, head, view[at : at + head.body_bytes])
             at += head.body_bytes
 
-    def _answer(self, call: Call, head: AnswerHead, predict_ms: float, body: Buffer) -> None:
-        call.stage = _DONE
-        call.predict_ms = predict_ms
+    def _answer(self, call: Call, head: AnswerHead, body: Buffer) -> None:
         if call.overdue is not None and head.problem is not None:
             # Cancelled at its time limit: what came of that is the stack, not the reason.
             call.fail(msgspec.structs.replace(call.overdue, traceback=head.problem.traceback))
@@ -276,7 +277,7 @@ class Slot:
         if message.number != self._due or len(self.calls) != 1:
             self._break(f"sent a stream for request {message.number} instead of {self._due}")
             return
-        self._due = 0
+        self._due = None
         call = self.calls[0]
         call.stage = Stage.STREAMING
         call.predict_ms = message.predict_ms

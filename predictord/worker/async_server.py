@@ -180,6 +180,7 @@ class AsyncServer:
         try:
             async for item in items:
                 await channel.send(StreamChunk(), form.encode(item))
+                await asyncio.sleep(0)  # one that never waits must not keep the others, or its `Cancel`, waiting
         except BaseException as error:
             await _close(items)
             _raise_if_ours(error)

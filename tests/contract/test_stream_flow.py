@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import Daemon, in_background
 from tests.ledger import PRELUDE
 from tests.raw_http import RawConnection, request
 
@@ -87,3 +87,33 @@ def test_each_line_of_an_item_is_a_line_of_data(daemon: Daemon, item: str, lines
         connection.send(request(headers=headers, body=f'["{item}", "next"]'.encode()))
         body = connection.answer().body
     assert body.decode() == "".join(f"data: {line}\n" for line in lines) + "\ndata: next\n\n"
+
+
+NEVER_WAITS = """
+import asyncio
+
+class PythonPredictor:
+    def __init__(self):
+        self.begun = 0
+        self.order = ""
+
+    async def predict(self, payload):
+        if payload == "order":
+            yield self.order
+            return
+        self.begun += 1
+        while self.begun < 2:
+            await asyncio.sleep(0)
+        for _ in range(200):
+            self.order += payload
+            yield payload
+"""
+
+
+def test_streams_that_never_wait_take_turns() -> None:
+    with Daemon(NEVER_WAITS) as daemon:
+        with in_background(lambda: daemon.predict("a"), lambda: daemon.predict("b")) as answers:
+            pass
+        assert [answer.text for answer in answers] == ["a" * 200, "b" * 200]
+        order = daemon.predict("order").text
+    assert order.count("ab") > 100

@@ -17,10 +17,10 @@ import pytest
 from tests.daemon import Daemon, eventually
 from tests.raw_http import RawConnection, request
 
-PYTHON_CALLS = {"supervisor": 67, "worker": 38}
+PYTHON_CALLS = {"supervisor": 27, "worker": 12}
 """The most calls of Python functions that a request may cost."""
 
-SYSTEM_CALLS = {"supervisor": 6, "worker": 2}
+SYSTEM_CALLS = {"supervisor": 6, "worker": 3}
 """The most system calls that it may cost."""
 
 REQUESTS = 40

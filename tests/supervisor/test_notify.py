@@ -23,6 +23,7 @@ class Predictor:
         wait_for_file("load")
 
     def predict(self):
+        wait_for_file("go")
         return "one"
 """
 )

@@ -15,7 +15,6 @@ from predictord.problem import MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
 from predictord.supervisor.access import asks_for_page
 from predictord.supervisor.events import Events
 from predictord.supervisor.metrics import Metrics
-from predictord.supervisor.openapi import describe
 from predictord.supervisor.page import asset, page
 from predictord.supervisor.status import Status
 
@@ -44,6 +43,8 @@ def build_app(status: Status, events: Events, metrics: Metrics, *, has_token: bo
         return _json(await status.document())
 
     async def openapi(request: Request) -> Response:
+        from predictord.supervisor.openapi import describe  # here, since few ask and every start would pay
+
         name = status.predictor["class"] or "predictor"
         return _json(describe(status.interface, name=name, generation=status.generation, has_token=has_token))
 

@@ -85,7 +85,7 @@ class Details:
             [round(moment.at + ago, 1), *_rates(moment.rates).values(), moment.queued]
             for moment in self._proxy.tally.history()[-last_s:]
         ]
-        return {"columns": ["at", *Rates.__dataclass_fields__, "queue"], "rows": rows}
+        return {"columns": ["at", *Rates.__struct_fields__, "queue"], "rows": rows}
 
     def _worker(self, place: Place) -> dict[str, Any]:
         rates = self._proxy.tally.rates_of(place.id)
@@ -153,7 +153,7 @@ def _group(pid: int) -> int | None:
 
 
 def _rates(rates: Rates) -> dict[str, Any]:
-    return {name: _rounded(getattr(rates, name)) for name in Rates.__dataclass_fields__}
+    return {name: _rounded(getattr(rates, name)) for name in Rates.__struct_fields__}
 
 
 def _rounded(value: float | None) -> float | None:

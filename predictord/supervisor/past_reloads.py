@@ -2,14 +2,14 @@
 
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 _MOST = 50
 
 
-@dataclass
-class KindTotal:
+class KindTotal(msgspec.Struct):
     """All reloads of one kind."""
 
     count: int = 0

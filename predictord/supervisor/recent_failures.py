@@ -1,8 +1,9 @@
 """The kinds of failed predictions seen last, each with its latest case: what a page about the daemon shows."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from predictord.problem import Problem
 from predictord.supervisor.call import Call
@@ -10,8 +11,7 @@ from predictord.supervisor.call import Call
 _MOST_KINDS = 20
 
 
-@dataclass
-class _Kind:
+class _Kind(msgspec.Struct):
     problem: Problem
     at: float
     worker: int | None

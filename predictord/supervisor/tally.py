@@ -6,8 +6,9 @@ when somebody reads, or when the quarter of a second that they belong to is over
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from predictord.problem import Problem
 from predictord.supervisor.call import Call
@@ -26,8 +27,7 @@ _NOBODY = None
 """The worker of predictions that no worker had."""
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """What a stretch of time was like; percentiles are of the whole time in the daemon."""
 
     requests_per_s: float
@@ -37,8 +37,7 @@ class Rates:
     p99_ms: float | None
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """One second of the past; `at` is when it ended, by the tally's clock."""
 
     at: float
@@ -46,13 +45,12 @@ class Moment:
     queued: int
 
 
-@dataclass
-class _Second:
+class _Second(msgspec.Struct):
     """What ended in one second, in all or of one worker."""
 
     number: int
     failed: int = 0
-    cells: Counter[int] = field(default_factory=Counter)
+    cells: Counter[int] = msgspec.field(default_factory=Counter)
     queued: int = 0
 
 

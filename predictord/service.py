@@ -151,4 +151,4 @@ def _quoted(word: str) -> str:
     """One word of a command line as systemd.syntax(7) reads it; `$` is left to the caller, as it depends."""
     if re.fullmatch(r"[A-Za-z0-9_@%+=:,./$-]+", word):
         return word.replace("%", "%%")
-    return '"' + word.translate(str.maketrans(_ESCAPES)) + '"'
+    return '"' + "".join(_ESCAPES.get(letter, letter) for letter in word) + '"'

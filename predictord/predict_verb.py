@@ -100,8 +100,9 @@ class _Answer:
         click.echo(traceback.rstrip(), err=True)
 
     def end_line(self) -> None:
-        """Let what follows begin a line of its own, where a person sees both streams in one terminal."""
-        if self._last not in (b"", b"\n") and self._body_file.isatty():
+        """Let what follows begin a line of its own where both streams come out at one place, such as a terminal."""
+        is_one_place = os.path.samestat(os.fstat(self._body_file.fileno()), os.fstat(2))
+        if is_one_place and self._last not in (b"", b"\n"):
             click.echo(err=True)
 
 

@@ -1,6 +1,7 @@
 """The unit that `service install` writes: its words, whom it spares, and what systemd makes of it."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.supervisor.test_notify import Manager
 from tests.test_cli import run
 
 PREDICTOR = "class Predictor:\n    def predict(self): ...\n"
@@ -58,6 +60,28 @@ def test_systemd_accepts_it_whatever_the_folder_is_called(tmp_path: Path, name: 
         text=True,
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_the_units_commands_start_reload_and_stop_it_as_systemd_expects(tmp_path: Path) -> None:
+    install(tmp_path, tmp_path / "p", "--port", "0", "--devices", "cpu")
+    unit = (tmp_path / ".config/systemd/user/predictord-p.service").read_text()
+    with Manager(str(tmp_path / "notify")) as manager:
+        watchdog = {"WATCHDOG_USEC": f"{value(unit, 'WatchdogSec')}000000"}
+        environment = {**os.environ, **watchdog, "NOTIFY_SOCKET": manager.address}
+        start = shlex.split(value(unit, "ExecStart"))
+        process = subprocess.Popen(start, cwd="/", env=environment, start_new_session=True)
+        try:
+            assert sorted([manager.next(), manager.next()]) == [["READY=1"], ["WATCHDOG=1"]]
+            reload = value(unit, "ExecReload").replace("$MAINPID", str(process.pid))
+            subprocess.run(shlex.split(reload), check=True)
+            assert manager.next()[0] == "RELOADING=1"
+            assert manager.next() == ["READY=1"]
+            process.terminate()
+            assert manager.next() == ["STOPPING=1"]
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_words_that_mean_something_to_systemd_are_quoted(tmp_path: Path) -> None:

@@ -56,7 +56,11 @@ class AsyncChannel(asyncio.BufferedProtocol):
 
     async def send(self, message: ToSupervisor, body: Buffer = b"") -> None:
         """Write one frame; waits while the supervisor takes nothing."""
-        self.write([frame_head(message, len(body)), body])
+        await self.send_parts([frame_head(message, len(body)), body])
+
+    async def send_parts(self, parts: list[Buffer]) -> None:
+        """Write buffers in order; waits while the supervisor takes nothing."""
+        self.write(parts)
         await self._writable.wait()
 
     def write(self, parts: list[Buffer]) -> None:

@@ -16,7 +16,6 @@ from predictord.wire import (
     Predict,
     PrepareSwap,
     RequestHead,
-    StreamChunk,
     StreamEnd,
     ToSupervisor,
     frame_head,
@@ -33,6 +32,7 @@ from predictord.worker.exchange import (
     Returned,
     classify,
     sent_nothing,
+    stream_chunk,
     stream_failure,
 )
 from predictord.worker.failure import predictor_traceback
@@ -179,7 +179,7 @@ class AsyncServer:
         end = StreamEnd(busy=True)
         try:
             async for item in items:
-                await channel.send(StreamChunk(), form.encode(item))
+                await channel.send_parts(stream_chunk(form.encode(item)))
                 await asyncio.sleep(0)  # one that never waits must not keep the others, or its `Cancel`, waiting
         except BaseException as error:
             await _close(items)

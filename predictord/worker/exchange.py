@@ -29,6 +29,7 @@ class Returned(Enum):
 
 WHOLE = Returned.WHOLE  # by name each use would cost a request a tenth of a microsecond
 _JOINED_BYTES = 1 << 14
+_CHUNK_HEADER: bytes = encode(StreamChunk())
 _PLAIN_TYPES = frozenset({dict, list, tuple, str, bytes, int, float, bool, type(None)})
 """What is sent whole, and nothing follows it."""
 
@@ -84,7 +85,14 @@ class Exchange:
     def stream_start(self, form: StreamFormat, piece: bytes) -> list[Buffer]:
         """The head of a stream and its first piece, which go out together."""
         start = StreamStart(200, form.header_block, self.elapsed_ms(), self.number)
-        return [frame_head(start), frame_head(StreamChunk(), len(piece)), piece]
+        return [frame_head(start), *stream_chunk(piece)]
+
+
+def stream_chunk(piece: Buffer) -> list[Buffer]:
+    """The frame with the next piece of a stream."""
+    size = len(piece)
+    head = PREFIX.pack(len(_CHUNK_HEADER), size) + _CHUNK_HEADER
+    return [head, piece] if size > _JOINED_BYTES else [head + piece]
 
 
 def stream_failure(error: BaseException) -> StreamEnd:

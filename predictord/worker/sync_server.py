@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from predictord.wire import (
@@ -12,7 +13,6 @@ from predictord.wire import (
     Predict,
     PrepareSwap,
     RequestHead,
-    StreamChunk,
     StreamEnd,
     ToSupervisor,
     header,
@@ -27,6 +27,7 @@ from predictord.worker.exchange import (
     Returned,
     classify,
     sent_nothing,
+    stream_chunk,
     stream_failure,
 )
 from predictord.worker.json_tree import dumps
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from predictord.worker.swapping import Swapping
 
 log = logging.getLogger("predictord.worker")
+
+_LOOK_S = 0.001
+"""How often a stream looks whether its client has left."""
 
 
 class SyncServer:
@@ -139,8 +143,13 @@ class SyncServer:
         channel.send_parts(exchange.stream_start(form, piece))
         end = StreamEnd(busy=True)
         try:
-            while not channel.cancelled() and (item := next(generator, NOTHING)) is not NOTHING:
-                channel.send(StreamChunk(), form.encode(item))
+            look_at = 0.0
+            while (item := next(generator, NOTHING)) is not NOTHING:
+                channel.send_parts(stream_chunk(form.encode(item)))
+                if (now := monotonic()) >= look_at:  # to look costs as much as to send
+                    look_at = now + _LOOK_S
+                    if channel.cancelled():
+                        break
         except (ChannelClosed, Stopping):
             raise
         except BaseException as error:

@@ -23,6 +23,7 @@ from predictord.supervisor.nvml import (
     probe_async,
 )
 
+_SPINS = "GOMP_SPINCOUNT"
 _KINDS_OF_UUID = ("GPU-", "MIG-")
 
 
@@ -57,6 +58,10 @@ class Device:
             return {"CUDA_VISIBLE_DEVICES": self.uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         threads = str(max(1, len(os.sched_getaffinity(0)) // max(1, workers_on_cpu)))
         shares = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if not environ.get(name)}
+        if not environ.get("OMP_WAIT_POLICY") and not environ.get(_SPINS):
+            # torch's threads wait awake for some 8 ms by default: after each prediction too, when the supervisor
+            # wants a core to answer. This is 0.3 ms, enough for the next step of the same prediction.
+            shares[_SPINS] = "10000"
         return {"CUDA_VISIBLE_DEVICES": "", **shares}
 
 

@@ -176,9 +176,11 @@ def test_gpu_environment_and_labels() -> None:
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, CORES), (CORES, 1), (CORES * 4, 1)])
 def test_cpu_workers_share_the_cores(workers: int, threads: int) -> None:
-    shares = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    shares = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "10000"}
     assert CPU.environment(workers, {}) == {"CUDA_VISIBLE_DEVICES": "", **shares}
     assert "OMP_NUM_THREADS" not in CPU.environment(workers, {"OMP_NUM_THREADS": "3"})
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        assert "GOMP_SPINCOUNT" not in CPU.environment(workers, {name: "1"})
 
 
 # --- the whole way --------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Door(HttpToolsProtocol):
         super().connection_lost(exc)
         self._body.release()
         call, self._call = self._call, None
-        if call is not None:
+        if call is not None and not self._collecting:  # what never became whole is no prediction
             self.proxy.client_left(call)
         self.proxy.disconnected(self)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from tests.daemon import Daemon, eventually
 from tests.event_stream import Listener
 from tests.prometheus import Scrape
+from tests.raw_http import RawConnection, request
 
 SOURCE = """
     import os
@@ -177,6 +179,20 @@ def test_clients_that_leave_are_counted_once(daemon: Daemon) -> None:
     assert status["requests"]["total"] == 3
     assert status["requests"]["failed"] == 0
     assert Scrape(daemon).value("predictord_requests_total", code="499") == 3
+
+
+def test_request_that_never_became_whole_is_no_prediction(daemon: Daemon) -> None:
+    files = Path(f"/proc/{daemon.pid}/fd")
+    before = len(list(files.iterdir()))
+    with RawConnection(daemon.port) as client:
+        client.send(request(headers=[("Content-Length", "100")], body=b"a part of it"))
+        eventually(lambda: len(list(files.iterdir())) > before)
+    eventually(lambda: len(list(files.iterdir())) == before)
+    with Listener(daemon) as listener:
+        assert daemon.predict({}).status_code == 200
+        status = assert_all_agree(daemon, listener)
+    assert status["requests"]["total"] == 1
+    assert Scrape(daemon).value("predictord_request_duration_seconds_sum") < 60
 
 
 def test_worker_that_dies_is_counted_as_failed_once(daemon: Daemon) -> None:

@@ -76,10 +76,10 @@ class Dispatcher:
             if self._gathering:
                 self.pump()
             return
-        serving = None if queue or self._draining is not None else self._choose()
-        if serving is not None and serving.batch_interval_s <= 0:
+        serving = None if self._draining is not None or (queue and not self._gathering) else self._choose()
+        if serving is not None and serving.batch_interval_s <= 0 and not queue:
             self._hand(serving, self._take_slot(serving), [call], call.arrived)
-        elif (problem := self._refusal()) is not None:
+        elif serving is None and (problem := self._refusal()) is not None:  # who only gathers needs no room
             call.fail(problem)
         else:
             queue.append(call)

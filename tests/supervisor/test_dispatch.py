@@ -313,6 +313,20 @@ def test_batch_waits_for_company_as_long_as_the_oldest_may() -> None:
     assert worker.handed == [["a", "b"]]
 
 
+def test_who_waits_for_company_only_needs_no_room_in_the_queue() -> None:
+    scene = Scene(max_queue=0)
+    (worker,) = serving(scene, FakeWorker(max_batch_size=3, batch_interval_s=0.5))
+    scene.submit("a", "b")
+    assert (worker.handed, scene.waiting) == ([], ["a", "b"])
+    scene.submit("c", "d")
+    assert (worker.handed, scene.code("d")) == ([["a", "b", "c"]], Code.QUEUE_FULL)
+    worker.free()
+    scene.submit("e")
+    scene.dispatcher.drain()
+    scene.submit("f")
+    assert (scene.waiting, scene.code("f")) == (["e"], Code.DRAINING)
+
+
 def test_full_batch_waits_for_nobody() -> None:
     scene = Scene()
     (worker,) = serving(scene, FakeWorker(max_batch_size=2, batch_interval_s=0.5))

@@ -178,7 +178,7 @@ class Door(HttpToolsProtocol):
         elif self._method == b"POST" and path in _PREDICT_PATHS:
             self._begin_prediction(path, query, version, fields)
         elif self._extra and is_preflight(self._method, self.headers):
-            self._answer_preflight()
+            self._answer_preflight(fields)
         else:
             self._hand_to_app(fields)
 
@@ -414,7 +414,11 @@ class Door(HttpToolsProtocol):
         if not self._keep_alive:
             self.cycle.keep_alive = False
 
-    def _answer_preflight(self) -> None:
+    def _answer_preflight(self, fields: dict[bytes, bytes]) -> None:
+        if b"transfer-encoding" in fields or int(fields.get(b"content-length", b"0")):
+            # It is answered at its head; what came behind that would be read as a request.
+            self._refuse(Problem(Code.BAD_REQUEST, "a preflight request has no body"))
+            return
         self.transport.write(b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b\r\n" % (self._request_id, self._extra))
         self._rest()
 

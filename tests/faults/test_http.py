@@ -248,6 +248,20 @@ def test_preflight_of_an_allowed_page(daemon: Daemon, origin: str) -> None:
         assert connection.answer().status == 200
 
 
+@pytest.mark.parametrize("framing", [("Content-Length", "{}"), ("Transfer-Encoding", "chunked")])
+def test_what_follows_a_preflight_as_its_body_is_no_request(daemon: Daemon, framing: tuple[str, str]) -> None:
+    body = request(body=b"x")
+    asks = [("Origin", "http://localhost:3000"), ("Access-Control-Request-Method", "POST")]
+    with RawConnection(daemon.port) as connection:
+        connection.send(body)
+        assert connection.answer().status == 200
+        connection.send(request("OPTIONS", "/predict", [*asks, (framing[0], framing[1].format(len(body)))]))
+        assert connection.answer("OPTIONS").status == 400
+        connection.send(body)
+        assert connection.read_to_end() == b""
+    assert daemon.ledger.lines() == ["ran"]
+
+
 @pytest.mark.parametrize("origin", BAD_ORIGINS)
 def test_preflight_of_any_other_page_grants_nothing(daemon: Daemon, origin: str) -> None:
     answer = assert_refused(daemon, preflight(origin), 403, "origin_not_allowed", "OPTIONS")

@@ -13,7 +13,7 @@ from predictord.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PREFIX, PREFIX_BYT
 Buffer = bytes | bytearray | memoryview
 Frame = tuple[ToSupervisor, Buffer]
 
-_CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16
 """Below malloc's threshold for mmap: a larger buffer would cost a system call each way, and page faults."""
 
 _MOST_BUFFERS = 512
@@ -24,6 +24,8 @@ class FrameReader:
     """Cuts the bytes of one socket into frames."""
 
     def __init__(self) -> None:
+        self.most_bytes = CHUNK_BYTES
+        """The most that one `read` takes, but for a body that it knows the length of."""
         self._data = b""
         self._message: ToSupervisor | None = None
         self._body = bytearray()
@@ -37,7 +39,7 @@ class FrameReader:
         """
         if self._message is not None:
             return self._read_body(sock)
-        data = sock.recv(_CHUNK_BYTES)
+        data = sock.recv(self.most_bytes)
         size = len(data)
         if size > PREFIX_BYTES and not self._data:
             header_bytes, body_bytes = PREFIX.unpack_from(data)

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from predictord.errors import WorkerError
-from predictord.frames import Frame, FrameReader, FrameWriter
+from predictord.frames import CHUNK_BYTES, Frame, FrameReader, FrameWriter
 from predictord.supervisor.call import Buffer, Call, Origin, Stage
 from predictord.wire import (
     AnswerHead,
@@ -30,6 +30,9 @@ from predictord.wire import (
     ToSupervisor,
     frame_head,
 )
+
+_STREAM_BYTES = 1 << 9
+"""Read of a stream at once: of a rush of small pieces few enough that no other connection waits for long."""
 
 _REPLIES = (Pong, Prepared, Swapped)
 _HANDED, _DONE = Stage.HANDED, Stage.DONE  # by name each would cost a request a tenth of a microsecond
@@ -280,6 +283,7 @@ class Slot:
         self._due = None
         call = self.calls[0]
         call.stage = Stage.STREAMING
+        self._reader.most_bytes = _STREAM_BYTES
         call.predict_ms = message.predict_ms
         self._note_progress()
         if call.client is None:
@@ -304,6 +308,7 @@ class Slot:
             return
         call = self.calls[0]
         self.calls = []
+        self._reader.most_bytes = CHUNK_BYTES
         self.resume_reading()  # nobody else would: the call forgets its slot
         call.stage = Stage.DONE
         call.slot = None

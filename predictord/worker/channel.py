@@ -31,6 +31,7 @@ class Channel:
     """Reads and writes frames with blocking calls, so that nothing stands between the socket and `predict`."""
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(None)  # which a predictor's `socket.setdefaulttimeout` has set for all sockets made since
         self._socket = sock
         self._rest = b""
         # A thread that waits in `recv` is woken for nothing each time that the supervisor takes an answer: the

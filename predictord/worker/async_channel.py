@@ -12,10 +12,10 @@ class AsyncChannel(asyncio.BufferedProtocol):
 
     _SMALL_BYTES = 1 << 16
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownMessages) -> None:
         self._buffer = bytearray(self._SMALL_BYTES)
         self._filled = 0
-        self._known = KnownMessages()
+        self._known = known
         self._frames: asyncio.Queue[tuple[ToWorker, Buffer] | None] = asyncio.Queue()
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
@@ -71,6 +71,11 @@ class AsyncChannel(asyncio.BufferedProtocol):
             self._transport.write(parts[0])
         else:
             self._transport.writelines([part for part in parts if len(part)])
+
+    def close(self) -> None:
+        """Close the socket, which tells the supervisor that nobody serves it any more."""
+        if self._transport is not None:
+            self._transport.close()
 
     def _frame_bytes(self) -> int:
         """The length of the frame that the buffer begins with, once known; grows the buffer to hold it."""

@@ -37,6 +37,7 @@ from predictord.worker.exchange import (
 )
 from predictord.worker.failure import predictor_traceback
 from predictord.worker.json_tree import dumps
+from predictord.worker.known_messages import KnownMessages
 from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
 from predictord.worker.predictor import Arguments, LoadedPredictor
 from predictord.worker.response import background_of
@@ -75,12 +76,16 @@ class AsyncServer:
                     await channel.send(self._swapping.answer(message))
         except ChannelClosed:
             return
+        finally:
+            channel.close()  # a task that was cancelled ends without a word: its request must not wait for an answer
 
     async def _answer_to(self, message: Predict, body: Buffer) -> None:
         """One request or batch; a `Cancel` ends it with an answer nobody reads, which frees the slot."""
         channel, exchange = self._channel, self._exchange
         self._begun = False
-        channel.in_hand = task = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        channel.in_hand = task
         try:
             if channel.was_cancelled:
                 raise asyncio.CancelledError
@@ -89,14 +94,14 @@ class AsyncServer:
             else:
                 await self._serve(exchange, message.requests[0], body)
         except asyncio.CancelledError as error:
-            if not channel.was_cancelled or task is None:
+            if not channel.was_cancelled:
                 raise
-            while task.cancelling():
-                task.uncancel()
             self._end_cancelled(exchange, error, len(message.requests))
         finally:
             channel.in_hand = None
             channel.was_cancelled = False
+            while task.cancelling():  # also where the predictor has swallowed it
+                task.uncancel()
 
     def _end_cancelled(self, exchange: Exchange, error: asyncio.CancelledError, requests: int) -> None:
         """The traceback of the cancelled task is its stack: where it was when its time was up."""
@@ -194,6 +199,8 @@ class AsyncServer:
 
         async def send(message: ToSupervisor, body: Buffer) -> None:
             self._begun = True
+            if isinstance(message, StreamEnd):
+                self._channel.in_hand = None  # a Cancel that comes now must not interrupt the background task
             await self._channel.send(message, body)
 
         ended, end = False, StreamEnd(busy=True)
@@ -224,10 +231,11 @@ class AsyncServer:
 async def serve(predictor: LoadedPredictor, sockets: list[socket.socket], swapping: "Swapping | None" = None) -> None:
     """Serve all data sockets until the supervisor closes them."""
     loop = asyncio.get_running_loop()
+    known = KnownMessages()  # one for all: hundreds of them would hold many a head that never comes again
     async with asyncio.TaskGroup() as group:
         for sock in sockets:
             sock.setblocking(False)
-            _, channel = await loop.create_unix_connection(AsyncChannel, sock=sock)
+            _, channel = await loop.create_unix_connection(lambda: AsyncChannel(known), sock=sock)
             group.create_task(AsyncServer(predictor, channel, swapping).run())
 
 

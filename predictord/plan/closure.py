@@ -18,6 +18,7 @@ from predictord.plan.mentions import names_in, opaque_part
 
 DEFAULT_CLASS_NAMES = ("PythonPredictor", "Predictor")
 CONTRACT_NAMES = ("max_batch_size", "batch_interval", "concurrency")
+Ran = frozenset[tuple[str, str]]
 _UNPICKLING = ("pickle", "joblib", "dill")
 
 
@@ -58,9 +59,14 @@ class LoadClosure:
         return self.joined.get(function.key)
 
 
-def load_closure(code: Code, class_name: str | None, clauses: Clauses = ALL_CLAUSES) -> LoadClosure:
-    """Everything that loading reaches; `class_name` is the predictor class if one was chosen."""
-    return _Reader(code, clauses).read(DEFAULT_CLASS_NAMES if class_name is None else (class_name,))
+def load_closure(
+    code: Code, class_name: str | None, clauses: Clauses = ALL_CLAUSES, ran: Ran = frozenset()
+) -> LoadClosure:
+    """Everything that loading reaches; `class_name` is the predictor class if one was chosen.
+
+    `ran` has the files and names of functions that are known to have run, whatever the source shows.
+    """
+    return _Reader(code, clauses).read(DEFAULT_CLASS_NAMES if class_name is None else (class_name,), ran)
 
 
 class _Reader:
@@ -70,7 +76,7 @@ class _Reader:
         self._found = LoadClosure()
         self._fresh: list[str] = []
 
-    def read(self, predictor_names: tuple[str, ...]) -> LoadClosure:
+    def read(self, predictor_names: tuple[str, ...], ran: Ran) -> LoadClosure:
         for name in (*predictor_names, *CONTRACT_NAMES):
             self._mention(name, "the start of every worker")
         for found in self._code.classes:
@@ -84,6 +90,9 @@ class _Reader:
                 if function.node.name == "__init__":
                     self._join(function, None)
         self._join_by_kind()
+        for function in self._code.functions:
+            if function.key in ran:
+                self._join(function, f"{function.place} ran while loading")
         self._spread()
         while self._clauses.finds_escapes and self._follow_escapes():
             self._spread()

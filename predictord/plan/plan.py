@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 from predictord.generation import Generation
 from predictord.plan.change import Refused
-from predictord.plan.closure import ALL_CLAUSES, Clauses, load_closure
+from predictord.plan.closure import ALL_CLAUSES, Clauses, Ran, load_closure
 from predictord.plan.code import Code, file_name
 from predictord.plan.diff import changes_between
 from predictord.plan.memos import stale_memos
@@ -22,9 +22,9 @@ Files = tuple[tuple[str, bytes], ...]
 class _Read:
     """What is known of a generation by itself, as the one that serves."""
 
-    def __init__(self, files: Files, class_name: str | None, clauses: Clauses) -> None:
+    def __init__(self, files: Files, class_name: str | None, clauses: Clauses, ran: Ran) -> None:
         self.code = _code_of(files)
-        self.closure = load_closure(self.code, class_name, clauses)
+        self.closure = load_closure(self.code, class_name, clauses, ran)
 
     @cached_property
     def state(self) -> str | None:
@@ -34,11 +34,16 @@ class _Read:
 
 def get_ready(generation: Generation) -> None:
     """Work out ahead of the next `plan` what it needs to know of this generation; blocks for tens of milliseconds."""
-    _ = _read(tuple(generation.files.items()), generation.class_name, ALL_CLAUSES).state
+    _ = _read(tuple(generation.files.items()), generation.class_name, ALL_CLAUSES, frozenset()).state
 
 
-def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES) -> Plan:
-    """How to get from one generation to another; `served` says that the old one has answered requests."""
+def plan(
+    old: Generation, new: Generation, *, served: bool = True, clauses: Clauses = ALL_CLAUSES, ran: Ran = frozenset()
+) -> Plan:
+    """How to get from one generation to another; `served` says that the old one has answered requests.
+
+    `ran` has the files and names of functions that ran while the old one was loaded, as far as that is known.
+    """
     if difference := _settings_differ(old, new):
         return Plan(Kind.REPLACE, difference)
     if old.files == new.files:
@@ -47,7 +52,7 @@ def plan(old: Generation, new: Generation, *, served: bool = True, clauses: Clau
         code = _code_of(tuple(new.files.items()))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return Plan(Kind.REPLACE, f"the new code does not compile: {error}")
-    known = _read(tuple(old.files.items()), old.class_name, clauses)
+    known = _read(tuple(old.files.items()), old.class_name, clauses, ran)
     return _plan_code(known, code, finds_state=served and clauses.finds_state)
 
 
@@ -57,8 +62,8 @@ def _code_of(files: Files) -> Code:
 
 
 @lru_cache(maxsize=2)
-def _read(files: Files, class_name: str | None, clauses: Clauses) -> _Read:
-    return _Read(files, class_name, clauses)
+def _read(files: Files, class_name: str | None, clauses: Clauses, ran: Ran) -> _Read:
+    return _Read(files, class_name, clauses, ran)
 
 
 def _settings_differ(old: Generation, new: Generation) -> str | None:

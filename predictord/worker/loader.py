@@ -91,6 +91,10 @@ class Sources:
         """Whether the snapshot holds a file below this folder."""
         return folder in self._folders
 
+    def known(self) -> dict[str, bytes]:
+        """All files but late ones that nothing has imported here."""
+        return {**self.late_files, **self._files}
+
     def read(self, path: str) -> bytes:
         """The file's bytes; a late one is read from disk once. Raises OSError."""
         if path in self._files:

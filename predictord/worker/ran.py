@@ -29,6 +29,7 @@ class Ran:
 
     def __init__(self, generation: Generation) -> None:
         self._ran: set[str] = set()
+        self._foreseen: set[tuple[str, str]] = set()
         self._files = generation.files
         self._marked: dict[str, dict[int, str]] = {}
         self._compiled: dict[str, CodeType] = {}
@@ -43,11 +44,16 @@ class Ran:
             if closure.reason(function) is None:
                 marks[function.node.lineno] = function.name
             else:
-                self._ran.add(f"{function.path}:{function.name}")
+                self._foreseen.add(function.key)
 
     def did(self, path: str, name: str) -> bool:
         """Whether a function ran while loading, or may have, since nobody watched it."""
-        return path not in self._compiled or f"{path}:{name}" in self._ran
+        return path not in self._compiled or (path, name) in self._foreseen | self.unforeseen
+
+    @property
+    def unforeseen(self) -> frozenset[tuple[str, str]]:
+        """Files and names of the functions that ran though the source does not show it."""
+        return frozenset((path, name) for path, _, name in (one.rpartition(":") for one in self._ran))
 
     def __enter__(self) -> "Ran":
         setattr(builtins, _MARK, self._ran.add)

@@ -15,12 +15,15 @@ from importlib.util import decode_source
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import msgspec
+
 from predictord.generation import Generation
 from predictord.plan.change import Action, Change
 from predictord.plan.code import Code
 from predictord.plan.diff import defaults_of
 from predictord.plan.items import Body, Item, document_of, read_items
-from predictord.plan.model import Plan
+from predictord.plan.model import Kind, Plan
+from predictord.plan.plan import plan
 from predictord.worker.code_pairs import Pair
 from predictord.worker.definitions import annotations_by_name, live_defaults
 from predictord.worker.kin import living_kin
@@ -55,6 +58,7 @@ class Swap:
         if self._plan.changes and (kin := living_kin()):
             raise SwapVeto(f"process {kin}, which the predictor started, has the old code")
         try:
+            self._plan_again()
             self._prepare()
         except SwapVeto:
             raise
@@ -75,6 +79,16 @@ class Swap:
                 if value is not _REMOVED and name not in _NOT_COPIED:
                     setattr(found, name, value)
         return found
+
+    def _plan_again(self) -> None:
+        """Refuse what the plan would have refused, had it known of functions that ran though no code shows it."""
+        unforeseen = self._ran.unforeseen
+        if self._plan.changes and unforeseen:
+            known = self._sources.known()
+            files = {path: known.get(path, source) for path, source in self._new.files.items()}
+            planned = plan(msgspec.structs.replace(self._new, files=files), self._new, ran=unforeseen)
+            if planned.kind is Kind.REPLACE:
+                raise SwapVeto(planned.reason)
 
     def _prepare(self) -> None:
         self._modules = modules_at(self._new.files)

@@ -33,6 +33,10 @@ class Unwatched(Ran):
     def did(self, path: str, name: str) -> bool:
         return False
 
+    @property
+    def unforeseen(self) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
 
 def check(seed: int, clauses: Clauses = ALL_CLAUSES, *, guarded: bool = True) -> str:
     """What became of one case: the plan's kind, `veto`, `skipped`, or `unsound` with the two answers."""

@@ -35,3 +35,8 @@ def test_each_part_of_the_rule_prevents_harm(clause: str, seed: int) -> None:
 def test_the_record_of_what_ran_prevents_harm() -> None:
     assert check(236, ALL_CLAUSES, guarded=False).startswith("unsound")
     assert check(236) == "veto"
+
+
+def test_what_is_read_by_code_that_was_found_by_data_stays() -> None:
+    assert check(5202512, ALL_CLAUSES, guarded=False).startswith("unsound")
+    assert check(5202512) == "veto"

@@ -289,8 +289,10 @@ def test_a_function_that_a_library_looked_up_by_data_ran(tmp_path: Path) -> None
             sys.path.append("site-packages")
             from library import run
 
+            LIMIT = 1
+
             def first():
-                return 1
+                return LIMIT
 
             def second():
                 return 1
@@ -315,8 +317,16 @@ def test_a_function_that_a_library_looked_up_by_data_ran(tmp_path: Path) -> None
     say([module.first.__code__.co_names, module.second.__code__.co_names])
     save("predictor.py", ("def second():\\n    return 1", "def second():\\n    return 2"))
     say(swap())
-    save("predictor.py", ("def first():\\n    return 1", "def first():\\n    return 2"))
+    save("predictor.py", ("LIMIT = 1", "LIMIT = 2"))
+    say(swap())
+    save("predictor.py", ("LIMIT = 2", "LIMIT = 1"), ("    return LIMIT", "    return 2"))
     say(swap())
     say(predictor.predict(1))
     """
-    assert run(tmp_path, files, script) == [[[], []], "swap", "veto: first() ran while loading", [1, 2, 1]]
+    assert run(tmp_path, files, script) == [
+        [["LIMIT"], []],
+        "swap",
+        "veto: LIMIT is named in first()",
+        "veto: first() ran while loading",
+        [1, 2, 1],
+    ]

@@ -292,7 +292,7 @@ class Slot:
             call.client.start_stream(call, message)
 
     def _on_pieces(self, pieces: list[Buffer]) -> None:
-        if not pieces:
+        if not pieces or self.end is not None:
             return
         if not self.calls or self.calls[0].stage is not Stage.STREAMING:
             self._break("sent a piece of a stream out of turn")

@@ -1,4 +1,4 @@
-"""The door: one client connection, from its bytes to calls and from answers to its bytes.
+"""The door: one client connection, from its bytes to calls; `answering.py` is the way back.
 
 A subclass of uvicorn's protocol, which keeps the framing (httptools) and serves all that
 is no prediction through ASGI. Predictions pass it by: their body is collected here and goes
@@ -6,33 +6,26 @@ to the dispatcher with no scope, task or future. What it uses of the parent is n
 API; `tests/supervisor/test_uvicorn_contract.py` names it.
 """
 
-from collections.abc import Sequence
 from enum import Enum
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from predictord.problem import BODILESS, Code, Problem
+from predictord.problem import Code, Problem
 from predictord.supervisor import limits, reply, request_head
 from predictord.supervisor.access import is_preflight
-from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.answering import AnsweringProtocol
+from predictord.supervisor.call import Call
 from predictord.supervisor.half_close import HalfCloseProbe
 from predictord.supervisor.known_head import KnownHead
-from predictord.supervisor.proxy import Proxy
-from predictord.supervisor.request_body import Pieces, RequestBody
-from predictord.supervisor.streamed_answer import StreamedAnswer
-from predictord.wire import AnswerHead, RequestHead, StreamStart, header
+from predictord.supervisor.request_body import Pieces
+from predictord.wire import RequestHead, header
 
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
 _TOLD_APART = frozenset({b"x-request-id", b"transfer-encoding"})
-"""Fields that make a head not worth remembering."""
-_SMALL_BODY_BYTES = 1 << 14
-_UNKNOWN = -1
-_UNSET = 0.0
-_WRONG_LENGTH = Problem(Code.PREDICTOR_ERROR, "the stream does not have the length that its Content-Length announced")
+"""Fields that make a head not worth remembering: the next request's differs, or has no length."""
 
 
 class Phase(Enum):
@@ -50,31 +43,22 @@ class Phase(Enum):
 _IDLE, _ANSWER = Phase.IDLE, Phase.ANSWER  # by name each would cost a request a tenth of a microsecond
 
 
-class Door(HttpToolsProtocol):
-    """One connection; implements `call.Client`."""
-
-    proxy: Proxy
+class Door(AnsweringProtocol):
+    """One connection: what comes in."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._phase = Phase.IDLE
-        self._deadline = _UNSET
         self._framing_bytes = 0  # since the head began, or the last piece of the body came
         self._fields = 0
         self._method = b""
-        self._call: Call | None = None
-        self._body = RequestBody(self.proxy.budget)
-        self._stream: StreamedAnswer | None = None
         self._collecting = False
         self._ignoring = False
         self._received = False
         self._half_closed = False
-        self._keep_alive = True
-        self._extra = b""
         self._request_id = b""
         self._known: KnownHead | None = None
         self._whole = b""  # the piece being parsed, if a request begins with it
-        self._unread_bytes = _UNKNOWN
         self.proxy.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,7 +90,7 @@ class Door(HttpToolsProtocol):
             self._drop(data)
             return
         if self._phase is Phase.BODY:
-            self._deadline = self.loop.time() + limits.BODY_GAP_S
+            self._patience.deadline = self.loop.time() + limits.BODY_GAP_S
         self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -213,74 +197,24 @@ class Door(HttpToolsProtocol):
             self._received = True
             super().on_message_complete()
 
-    # --- answers out (call.Client)
-
-    def answer(self, call: Call, head: AnswerHead, body: Buffer) -> None:
-        if head.problem is not None:
-            self.fail(call, head.problem)
-            return
-        status, origin = head.status, call.origin
-        self.proxy.done(call, status)
-        if origin is not None and len(body) <= _SMALL_BODY_BYTES and self._keep_alive and status not in BODILESS:
-            self.transport.write(reply.small(call, origin, head, self._extra, body))
-        else:
-            keep_alive = self._keep_alive
-            self.transport.write(
-                reply.whole(call, status, head.header_block, len(body), self._extra, keep_alive=keep_alive)
-            )
-            self.transport.write(body)
-        self._complete()
-
-    def fail(self, call: Call, problem: Problem) -> None:
-        self.proxy.count_failure(call, problem)
-        self.transport.write(
-            reply.problem(problem, call.id, call, self._extra, debug=self.proxy.debug, keep_alive=self._keep_alive)
-        )
-        self._complete()
-
-    def start_stream(self, call: Call, start: StreamStart) -> None:
-        call.is_event_stream = b"text/event-stream" in start.header_block
-        self._stream = StreamedAnswer(self.loop, self.transport, call, start, self._extra, keep_alive=self._keep_alive)
-
-    def stream(self, call: Call, chunks: Sequence[Buffer]) -> None:
-        if self._stream is None:
-            return
-        if not self._stream.send(chunks):
-            self.proxy.count_failure(call, _WRONG_LENGTH)
-            self._cut()
-            self.proxy.abandon(call)  # nothing more of it can be sent
-        elif self.flow.write_paused and call.slot is not None:
-            call.slot.pause_reading()  # `pause_writing` is not called again for what was full already
-
-    def end_stream(self, call: Call, problem: Problem | None) -> None:
-        if self._stream is None:
-            return
-        if problem is not None:
-            self.proxy.count_failure(call, problem)
-            if call.is_event_stream:
-                self._stream.send(
-                    [problem.event(call.id.decode("ascii"), worker=call.place_id, debug=self.proxy.debug)]
-                )
-            self._cut()
-        elif self._stream.end():
-            self.proxy.done(call, self._stream.status)
-            self._complete()
-        else:
-            self.proxy.count_failure(call, _WRONG_LENGTH)
-            self._cut()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread_bytes = _UNKNOWN
-        if self._call is not None and self._call.slot is not None and self._call.stage is Stage.STREAMING:
-            self._call.slot.pause_reading()
+    # --- answers out (the rest of it is the parent's)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._phase is Phase.IDLE:
             self.flow.resume_reading()
-        elif self._call is not None and self._call.slot is not None:
-            self._call.slot.resume_reading()
+
+    def rest(self) -> None:
+        """Wait for the next request, or close."""
+        if self._keep_alive:
+            self._phase = _IDLE
+            self._patience.deadline = None
+            if self.flow.write_paused:
+                self.flow.pause_reading()  # whoever takes no answers gets no more of them
+        elif self._ignoring and not self._half_closed:
+            self._linger()
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """The ASGI app has answered (a callback of the parent)."""
@@ -292,18 +226,16 @@ class Door(HttpToolsProtocol):
             # Nobody will read the rest of a body that came late.
             self._ignoring = True
             self._keep_alive = False
-        self._rest()
+        self.rest()
 
     # --- time, and the end
 
     def sweep(self, now: float) -> None:
         """Enforce the time limits; called about twice a second."""
         if self.flow.write_paused or self.transport.is_closing():
-            self._sweep_reader(now)
-        elif self._deadline == _UNSET:
-            if self._phase is Phase.IDLE:
-                self._deadline = now + limits.IDLE_TIMEOUT_S
-        elif now < self._deadline:
+            if self._patience.reader_is_stuck(now, self.transport.get_write_buffer_size()):
+                self.transport.abort()
+        elif self._phase is Phase.ANSWER or not self._patience.is_over(now):
             return
         elif self._phase is Phase.IDLE or self._phase is Phase.LINGER:
             self.transport.close()
@@ -337,7 +269,7 @@ class Door(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._phase = Phase.HEAD
         self._extra = self._method = self._request_id = b""
-        self._deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
+        self._patience.deadline = self.loop.time() + limits.HEAD_TIMEOUT_S
         self._framing_bytes = 0
 
     def _head_is_long(self) -> bool:
@@ -364,7 +296,7 @@ class Door(HttpToolsProtocol):
         return None
 
     def _begin_prediction(self, path: bytes, query: bytes, version: str, fields: dict[bytes, bytes]) -> None:
-        problem = request_head.encoding_problem(fields.get(b"content-encoding", b"identity"))
+        problem = request_head.encoding_problem(self.headers)
         if problem is not None:
             self._refuse(problem)
             return
@@ -379,7 +311,7 @@ class Door(HttpToolsProtocol):
         self._call = Call(self._request_id, head, [], 0, self, 0.0)
         self._collecting = True
         self._phase = Phase.BODY
-        self._deadline = self.loop.time() + limits.BODY_GAP_S
+        self._patience.deadline = self.loop.time() + limits.BODY_GAP_S
         self._framing_bytes = 0
 
     def _learn(self, call: Call) -> None:
@@ -419,8 +351,11 @@ class Door(HttpToolsProtocol):
             # It is answered at its head; what came behind that would be read as a request.
             self._refuse(Problem(Code.BAD_REQUEST, "a preflight request has no body"))
             return
-        self.transport.write(b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b\r\n" % (self._request_id, self._extra))
-        self._rest()
+        close = b"" if self._keep_alive else b"connection: close\r\n"
+        self.transport.write(
+            b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b%b\r\n" % (self._request_id, self._extra, close)
+        )
+        self.rest()
 
     def _too_large(self) -> Problem:
         return Problem(Code.BODY_TOO_LARGE, f"a body may have {self.proxy.max_body_bytes} bytes (--max-body-size)")
@@ -461,44 +396,11 @@ class Door(HttpToolsProtocol):
         """The parent's word for what it can't parse."""
         self._refuse(Problem(Code.BAD_REQUEST, msg))
 
-    def _complete(self) -> None:
-        """The answer is on its way: rest until the next request, or close."""
-        self._call = self._stream = None
-        self._body.release()
-        self._rest()
-
-    def _rest(self) -> None:
-        if self._keep_alive:
-            self._phase = _IDLE
-            self._deadline = _UNSET
-            if self.flow.write_paused:
-                self.flow.pause_reading()  # whoever takes no answers gets no more of them
-        elif self._ignoring and not self._half_closed:
-            self._linger()
-        else:
-            self.transport.close()
-
     def _linger(self) -> None:
         """Drop what still comes for a moment: to close with bytes unread resets the connection, the answer with it."""
         if self.transport.is_closing():
             return
         self._phase = Phase.LINGER
-        self._deadline = self.loop.time() + limits.LINGER_S
+        self._patience.deadline = self.loop.time() + limits.LINGER_S
         self.flow.resume_reading()
         self.transport.write_eof()
-
-    def _cut(self) -> None:
-        """End the connection so that the client sees an incomplete answer."""
-        stream, self._stream = self._stream, None
-        self._call = None
-        self._body.release()
-        if stream is not None:
-            stream.cut()
-
-    def _sweep_reader(self, now: float) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if unread != self._unread_bytes:
-            self._unread_bytes = unread
-            self._deadline = now + limits.READER_TIMEOUT_S
-        elif now >= self._deadline:
-            self.transport.abort()

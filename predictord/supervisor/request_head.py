@@ -47,11 +47,12 @@ def expectation_problem(expect: bytes) -> Problem | None:
     return Problem(Code.EXPECTATION_FAILED, "only `Expect: 100-continue` is understood")
 
 
-def encoding_problem(encoding: bytes) -> Problem | None:
-    """Why a body with this `Content-Encoding` is not taken."""
-    if encoding.lower() == b"identity":
+def encoding_problem(headers: Headers) -> Problem | None:
+    """Why a body with these `Content-Encoding`s is not taken."""
+    codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
+    if not codings:
         return None
-    name = encoding.decode("latin-1")
+    name = b", ".join(codings).decode("latin-1")
     return Problem(Code.UNSUPPORTED_ENCODING, f"Content-Encoding {name} is not supported; send it plain")
 
 

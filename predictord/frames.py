@@ -8,16 +8,19 @@ from collections.abc import Sequence
 import msgspec
 
 from predictord.errors import WorkerError
-from predictord.wire import MAX_BODY_BYTES, MAX_HEADER_BYTES, PREFIX, PREFIX_BYTES, ToSupervisor, decode_to_supervisor
+from predictord.wire import (
+    CHUNK_BYTES,
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    MOST_BUFFERS,
+    PREFIX,
+    PREFIX_BYTES,
+    Buffer,
+    ToSupervisor,
+    decode_to_supervisor,
+)
 
-Buffer = bytes | bytearray | memoryview
 Frame = tuple[ToSupervisor, Buffer]
-
-CHUNK_BYTES = 1 << 16
-"""Below malloc's threshold for mmap: a larger buffer would cost a system call each way, and page faults."""
-
-_MOST_BUFFERS = 512
-"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
 
 
 class FrameReader:
@@ -112,7 +115,7 @@ class FrameWriter:
             self._unsent.extend(parts)
             return
         try:
-            sent = self._socket.sendmsg(parts[:_MOST_BUFFERS])
+            sent = self._socket.sendmsg(parts[:MOST_BUFFERS])
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -149,7 +152,7 @@ class FrameWriter:
             sent -= len(part)
 
     def _on_writable(self) -> None:
-        some = [self._unsent[index] for index in range(min(len(self._unsent), _MOST_BUFFERS))]
+        some = [self._unsent[index] for index in range(min(len(self._unsent), MOST_BUFFERS))]
         try:
             sent = self._socket.sendmsg(some)
         except BlockingIOError:

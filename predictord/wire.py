@@ -20,6 +20,12 @@ PREFIX = struct.Struct("<IQ")
 """Length of the header and of the body, in bytes."""
 PREFIX_BYTES = PREFIX.size
 
+CHUNK_BYTES = 1 << 16
+"""Read at once; below malloc's threshold for mmap, since a larger one would cost two system calls and page faults."""
+
+MOST_BUFFERS = 512
+"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
+
 MAX_BODY_BYTES = 1 << 36
 """A longer body is a broken peer: above what any batch of answers (2 GiB each) comes to in practice."""
 
@@ -29,6 +35,7 @@ MAX_HEADER_BYTES = 64 << 20
 STACK_SIGNAL = signal.SIGRTMIN + 5
 """Makes a worker write the stacks of its threads to its stacks pipe (`faulthandler`)."""
 
+Buffer = bytes | bytearray | memoryview
 Headers = list[tuple[bytes, bytes]]
 Status = Annotated[int, msgspec.Meta(ge=200, lt=600)]
 """Of a final answer; the decoder refuses any other."""

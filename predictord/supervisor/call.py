@@ -8,12 +8,10 @@ import msgspec
 
 from predictord.problem import Problem
 from predictord.supervisor.request_body import Pieces
-from predictord.wire import AnswerHead, RequestHead, StreamStart
+from predictord.wire import AnswerHead, Buffer, RequestHead, StreamStart
 
 if TYPE_CHECKING:
     from predictord.supervisor.slot import Slot
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Stage(Enum):

@@ -1,7 +1,5 @@
 """The door's limits: how much, and how long, a client may take."""
 
-from dataclasses import dataclass
-
 HEAD_BYTES = 64 << 10
 """Request line and header fields together."""
 HEADER_FIELDS = 100
@@ -17,11 +15,3 @@ LINGER_S = 1.0
 """How long the rest of a refused body is dropped, so that the client can read the refusal."""
 SWEEP_S = 0.5
 """How often connections are looked at: what a time limit may be late by."""
-
-
-@dataclass
-class BodyBudget:
-    """Bytes of all request bodies held at once, against their limit."""
-
-    limit_bytes: int
-    held_bytes: int = 0

@@ -9,8 +9,9 @@ from predictord.supervisor.access import AccessRules
 from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.failure_log import FailureLog
-from predictord.supervisor.limits import SWEEP_S, BodyBudget
+from predictord.supervisor.limits import SWEEP_S
 from predictord.supervisor.recent_failures import RecentFailures
+from predictord.supervisor.request_body import BodyBudget
 from predictord.supervisor.tally import CLIENT_LEFT, Tally
 
 if TYPE_CHECKING:

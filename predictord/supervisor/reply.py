@@ -3,8 +3,8 @@
 from http import HTTPStatus
 
 from predictord.problem import BODILESS, MEDIA_TYPE, RETRY_AFTER_S, Code, Problem
-from predictord.supervisor.call import Buffer, Call, Origin
-from predictord.wire import AnswerHead
+from predictord.supervisor.call import Call, Origin
+from predictord.wire import AnswerHead, Buffer
 
 
 def _status_line(status: int) -> bytes:

@@ -1,12 +1,20 @@
 """A request's body as it comes in: pieces as they are, small ones merged, all of it within the budget."""
 
-from predictord.supervisor.limits import BodyBudget
+from dataclasses import dataclass
 
 _SMALL_BYTES = 1 << 12
 _MERGED_BYTES = 1 << 16
 """Up to this length small pieces go into one buffer, so that a body in tiny chunks stays a short list."""
 
 Pieces = list[bytes | bytearray]
+
+
+@dataclass
+class BodyBudget:
+    """Bytes of all request bodies held at once, against their limit."""
+
+    limit_bytes: int
+    held_bytes: int = 0
 
 
 class RequestBody:

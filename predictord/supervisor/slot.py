@@ -10,11 +10,13 @@ from typing import Protocol
 import msgspec
 
 from predictord.errors import WorkerError
-from predictord.frames import CHUNK_BYTES, Frame, FrameReader, FrameWriter
-from predictord.supervisor.call import Buffer, Call, Origin, Stage
+from predictord.frames import Frame, FrameReader, FrameWriter
+from predictord.supervisor.call import Call, Origin, Stage
 from predictord.wire import (
+    CHUNK_BYTES,
     AnswerHead,
     Answers,
+    Buffer,
     Cancel,
     CommitSwap,
     Free,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from predictord.problem import BODILESS
 from predictord.supervisor import reply
-from predictord.supervisor.call import Buffer, Call
-from predictord.wire import StreamStart
+from predictord.supervisor.call import Call
+from predictord.wire import Buffer, StreamStart
 
 _UNSENT_BYTES = 1 << 12
 """What the kernel may hold for a slow reader beyond what is under way; left alone it takes megabytes.

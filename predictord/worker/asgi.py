@@ -3,8 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from predictord.wire import RequestHead, StreamChunk, StreamEnd, StreamStart, ToSupervisor
-from predictord.worker.channel import Buffer
+from predictord.wire import Buffer, RequestHead, StreamChunk, StreamEnd, StreamStart, ToSupervisor
 from predictord.worker.exchange import Exchange
 from predictord.worker.predictor import scope_of
 from predictord.worker.response import check_status, render_headers

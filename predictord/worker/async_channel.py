@@ -2,8 +2,8 @@
 
 import asyncio
 
-from predictord.wire import PREFIX, Cancel, ToSupervisor, ToWorker, frame_head
-from predictord.worker.channel import Buffer, ChannelClosed
+from predictord.wire import PREFIX, Buffer, Cancel, ToSupervisor, ToWorker, frame_head
+from predictord.worker.channel import ChannelClosed
 from predictord.worker.known_messages import KnownMessages
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictord.problem import Code, Problem
 from predictord.wire import (
+    Buffer,
     CommitSwap,
     Free,
     Ping,
@@ -24,7 +25,7 @@ from predictord.wire import (
 from predictord.worker.asgi import ClientLeft, run_response
 from predictord.worker.async_channel import AsyncChannel
 from predictord.worker.batch import Batch
-from predictord.worker.channel import Buffer, ChannelClosed
+from predictord.worker.channel import ChannelClosed
 from predictord.worker.exchange import (
     NOTHING,
     WHOLE,

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from predictord.problem import Code, Problem
-from predictord.wire import Predict
-from predictord.worker.channel import Buffer
+from predictord.wire import Buffer, Predict
 from predictord.worker.outcome import Outcome, failure, of_problem, success
 from predictord.worker.predictor import Arguments, LoadedPredictor
 

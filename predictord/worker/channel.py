@@ -6,21 +6,18 @@ import select
 import socket
 
 from predictord.wire import (
+    CHUNK_BYTES,
     MAX_HEADER_BYTES,
+    MOST_BUFFERS,
     PREFIX,
     PREFIX_BYTES,
+    Buffer,
     Cancel,
     ToSupervisor,
     ToWorker,
     frame_head,
 )
 from predictord.worker.known_messages import KnownMessages
-
-Buffer = bytes | bytearray | memoryview
-
-_CHUNK_BYTES = 1 << 16
-_MOST_BUFFERS = 512
-"""Buffers given to one `sendmsg`; the kernel takes at most 1,024 (IOV_MAX)."""
 
 
 class ChannelClosed(Exception):
@@ -30,7 +27,7 @@ class ChannelClosed(Exception):
 class Channel:
     """Reads and writes frames with blocking calls, so that nothing stands between the socket and `predict`."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, known: KnownMessages) -> None:
         sock.settimeout(None)  # which a predictor's `socket.setdefaulttimeout` has set for all sockets made since
         self._socket = sock
         self._rest = b""
@@ -39,7 +36,7 @@ class Channel:
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self._wait = poll.poll
-        self._known = KnownMessages()
+        self._known = known
 
     def receive(self) -> tuple[ToWorker, Buffer]:
         """The next message and its body; blocks without limit. Raises `ChannelClosed`."""
@@ -80,8 +77,8 @@ class Channel:
             if len(parts) == 1:
                 self._socket.sendall(parts[0])
                 return
-            for start in range(0, len(parts), _MOST_BUFFERS):
-                self._send_vector(parts[start : start + _MOST_BUFFERS])
+            for start in range(0, len(parts), MOST_BUFFERS):
+                self._send_vector(parts[start : start + MOST_BUFFERS])
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
@@ -89,7 +86,7 @@ class Channel:
         """Whether a `Cancel` has come for what is in hand; never blocks, and takes the message."""
         with contextlib.suppress(BlockingIOError):
             if not self._rest:
-                self._rest = self._socket.recv(_CHUNK_BYTES, socket.MSG_DONTWAIT)
+                self._rest = self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
                 if not self._rest:
                     raise ChannelClosed("end of file")
             message, _ = self.receive()
@@ -103,7 +100,7 @@ class Channel:
     def _receive_some(self) -> bytes:
         try:
             self._wait()
-            data = self._socket.recv(_CHUNK_BYTES)
+            data = self._socket.recv(CHUNK_BYTES)
         except OSError as error:
             raise ChannelClosed(str(error)) from error
         if not data:

@@ -6,8 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from predictord.problem import Code, Problem
-from predictord.wire import PREFIX, AnswerHead, Answers, StreamChunk, StreamEnd, StreamStart, encode, frame_head
-from predictord.worker.channel import Buffer
+from predictord.wire import PREFIX, AnswerHead, Answers, Buffer, StreamChunk, StreamEnd, StreamStart, encode, frame_head
 from predictord.worker.failure import is_sticky_cuda
 from predictord.worker.outcome import Outcome, problem_of
 from predictord.worker.response import JSON_HEADERS, MAX_BODY_BYTES, is_streaming_response, too_large

@@ -17,6 +17,7 @@ from predictord.linux import become_subreaper, die_with_parent, volunteer_for_oo
 from predictord.wire import STACK_SIGNAL, Build, Checked, Hello, Load, LoadFailed
 from predictord.worker.channel import Channel, close_in_forked_children
 from predictord.worker.control import Control
+from predictord.worker.known_messages import KnownMessages
 from predictord.worker.loader import Loader
 from predictord.worker.loading import load_predictor, looks_async
 from predictord.worker.outcome import Stopping
@@ -146,7 +147,8 @@ class _Worker:
         pairs = [socket.socketpair() for _ in range(predictor.contract.concurrency)]
         close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
         swapping = self._swapping(predictor)
-        servers = [SyncServer(predictor, Channel(near), swapping) for near, _ in pairs]
+        known = KnownMessages()
+        servers = [SyncServer(predictor, Channel(near, known), swapping) for near, _ in pairs]
         far_ends = [far for _, far in pairs]
         if len(servers) == 1:
             self._say_ready(predictor, [threading.get_ident()], far_ends)

@@ -13,6 +13,7 @@ from predictord.generation import Generation
 from predictord.problem import MEDIA_TYPE, Problem
 from predictord.wire import (
     Answers,
+    Buffer,
     Free,
     Predict,
     RequestHead,
@@ -23,7 +24,8 @@ from predictord.wire import (
     WorkerOptions,
     frame_head,
 )
-from predictord.worker.channel import Buffer, Channel
+from predictord.worker.channel import Channel
+from predictord.worker.known_messages import KnownMessages
 from predictord.worker.loader import Loader
 from predictord.worker.loading import load_predictor, looks_async
 from predictord.worker.predictor import LoadedPredictor
@@ -62,7 +64,7 @@ def predict_once(
     if predictor is not None and predictor.contract.is_async:
         asyncio.run(_serve(predictor, near))
     elif predictor is not None:
-        SyncServer(predictor, Channel(near)).run()
+        SyncServer(predictor, Channel(near, KnownMessages())).run()
     reading.join()
     if reader.error is not None:
         raise reader.error

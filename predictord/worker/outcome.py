@@ -5,11 +5,11 @@ import sys
 from typing import Any, NamedTuple
 
 from predictord.problem import Code, Problem
-from predictord.wire import AnswerHead
-from predictord.worker.channel import Buffer
+from predictord.wire import AnswerHead, Buffer
 from predictord.worker.failure import describe, hint, is_sticky_cuda, predictor_traceback
+from predictord.worker.json_tree import UnserializablePrediction
 from predictord.worker.payload import PayloadRejected
-from predictord.worker.response import UnserializablePrediction, encode, encode_http_exception
+from predictord.worker.response import encode, encode_http_exception
 
 log = logging.getLogger("predictord.worker")
 

@@ -6,9 +6,8 @@ import re
 from typing import Any
 
 from predictord.problem import Code, Problem
+from predictord.wire import Buffer
 from predictord.worker.json_body import parse_json
-
-Body = bytes | bytearray | memoryview
 
 MAX_ERRORS = 100
 """A list of a million wrong items is not answered with a million errors."""
@@ -54,7 +53,7 @@ class PayloadDecoder:
         self.schema = self._typed.schema
         self.note = self._typed.note
 
-    def __call__(self, content_type: str | None, body: Body) -> Any:
+    def __call__(self, content_type: str | None, body: Buffer) -> Any:
         """The payload of one request. Raises PayloadRejected; does not block."""
         try:
             if self._raw:
@@ -67,7 +66,7 @@ class PayloadDecoder:
         except ValueError as error:
             raise PayloadRejected(Problem(Code.INVALID_PAYLOAD, str(error))) from error
 
-    def _parse(self, content_type: str, body: Body) -> Any:
+    def _parse(self, content_type: str, body: Buffer) -> Any:
         media_type = content_type.partition(";")[0].strip().lower()
         is_json = media_type == "application/json" or media_type.endswith("+json")
         payload = parse_json(body) if is_json else _parse_other(media_type, content_type, body)
@@ -79,7 +78,7 @@ class PayloadDecoder:
         return value
 
 
-def _parse_other(media_type: str, content_type: str, body: Body) -> Any:
+def _parse_other(media_type: str, content_type: str, body: Buffer) -> Any:
     if media_type == "multipart/form-data":
         from predictord.worker.form import parse_multipart
 
@@ -94,7 +93,7 @@ def _parse_other(media_type: str, content_type: str, body: Body) -> Any:
     return bytes(body)
 
 
-def _decode_text(content_type: str, body: Body) -> str:
+def _decode_text(content_type: str, body: Buffer) -> str:
     charset = _charset(content_type)
     try:
         return bytes(body).decode(charset)

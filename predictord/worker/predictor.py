@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from predictord.wire import Ready, RequestHead
-from predictord.worker.channel import Buffer
+from predictord.wire import Buffer, Ready, RequestHead
 from predictord.worker.contract import Contract
 from predictord.worker.interface import read_interface
 from predictord.worker.payload import PayloadDecoder

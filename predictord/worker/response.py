@@ -6,16 +6,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from predictord.problem import BODILESS
+from predictord.wire import Buffer
 from predictord.worker.json_tree import UnserializablePrediction, dumps
-
-__all__ = [
-    "Encoded",
-    "UnserializablePrediction",
-    "encode",
-    "encode_http_exception",
-    "is_streaming_response",
-    "render_headers",
-]
 
 MAX_BODY_BYTES = 2 << 30
 """One answer; more is a stream's work, since supervisor and client would hold it whole."""
@@ -30,7 +22,6 @@ _FRAMING = frozenset(
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-Body = bytes | bytearray | memoryview
 _BINARY = (bytes, bytearray, memoryview)
 
 
@@ -39,7 +30,7 @@ class Encoded(NamedTuple):
 
     status: int
     header_block: bytes
-    body: Body
+    body: Buffer
 
 
 def encode(value: Any) -> Encoded:
@@ -124,7 +115,7 @@ def _encode_response(response: Any) -> Encoded:
     return _encoded(status, block, response.body)
 
 
-def _encoded(status: int, header_block: bytes, body: Body) -> Encoded:
+def _encoded(status: int, header_block: bytes, body: Buffer) -> Encoded:
     if (
         type(body) is not bytes
         and isinstance(body, memoryview)

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from predictord.wire import (
+    Buffer,
     CommitSwap,
     Free,
     Ping,
@@ -19,7 +20,7 @@ from predictord.wire import (
 )
 from predictord.worker.asgi import ClientLeft, run_response
 from predictord.worker.batch import Batch
-from predictord.worker.channel import Buffer, Channel, ChannelClosed
+from predictord.worker.channel import Channel, ChannelClosed
 from predictord.worker.exchange import (
     NOTHING,
     WHOLE,

@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from predictord.problem import Code, Problem
-from predictord.supervisor.call import Buffer, Call, Stage
+from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.dispatch import Dispatcher
 from predictord.supervisor.slot import Slot
-from predictord.wire import AnswerHead, RequestHead, StreamStart
+from predictord.wire import AnswerHead, Buffer, RequestHead, StreamStart
 
 
 class FakeSlot:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from predictord.problem import Problem
-from predictord.supervisor.call import Buffer, Call, Origin
+from predictord.supervisor.call import Call, Origin
 from predictord.supervisor.slot import Slot
-from predictord.wire import AnswerHead, Answers, RequestHead, StreamChunk, StreamStart, frame_head
+from predictord.wire import AnswerHead, Answers, Buffer, RequestHead, StreamChunk, StreamStart, frame_head
 
 HEAD = RequestHead(None, "POST", "/", b"", "1.1", None, [])
 START = frame_head(StreamStart(200, b"", 1.0, 1))

@@ -31,14 +31,8 @@ from starlette.types import Receive, Scope, Send
 
 from predictord.problem import Code
 from predictord.worker import json_tree
-from predictord.worker.json_tree import dumps
-from predictord.worker.response import (
-    UnserializablePrediction,
-    encode,
-    encode_http_exception,
-    is_streaming_response,
-    render_headers,
-)
+from predictord.worker.json_tree import UnserializablePrediction, dumps
+from predictord.worker.response import encode, encode_http_exception, is_streaming_response, render_headers
 
 JSON_BLOCK = b"content-type: application/json\r\n"
 Point = collections.namedtuple("Point", "x y")

@@ -19,7 +19,8 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
-from predictord.worker.response import UnserializablePrediction, encode
+from predictord.worker.json_tree import UnserializablePrediction
+from predictord.worker.response import encode
 from predictord.worker.return_type import unsendable
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from predictord.problem import Code
-from predictord.worker.response import UnserializablePrediction
+from predictord.worker.json_tree import UnserializablePrediction
 from predictord.worker.stream_format import BinaryStream, EventStream, JsonLines, StreamFormat, TextStream
 
 SSE = b"text/event-stream"

@@ -128,6 +128,11 @@ def test_numbers_are_fit_to_read(page: Page, function: str, value: Any, text: st
     assert call(page, "format.js", function, value) == text
 
 
+def test_lines_without_a_colon_are_no_headers(page: Page) -> None:
+    text = "X-One: a:b\nhalf a name\n\n: none\n two :  2 "
+    assert call(page, "request.js", "parseHeaders", text) == [["x-one", "a:b"], ["two", "2"]]
+
+
 @given(pieces=st.lists(st.integers(1, 7), max_size=20))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_events_come_out_however_the_bytes_are_cut(page: Page, pieces: list[int]) -> None:

@@ -240,6 +240,41 @@ def test_a_prediction_can_be_cancelled(browser: Browser, streaming: Daemon) -> N
         streaming.open_gate("never-2")
 
 
+def test_asking_again_leaves_nothing_of_the_answer_before(browser: Browser, streaming: Daemon) -> None:
+    with visit(browser, streaming) as page:
+        send(page, '"text"', query="gate=first")
+        answer, status = page.locator("#answer-body"), page.locator("#answer-status")
+        expect(answer).to_contain_text("word 0")
+        page.get_by_label("Query").fill("gate=second")
+        page.get_by_role("button", name="Predict again").click()
+        for number in (1, 2):
+            streaming.open_gate(f"first-{number}")
+            streaming.open_gate(f"second-{number}")
+        expect(status).not_to_contain_text("streaming")
+        expect(status).to_contain_text("200 OK")
+        expect(answer.get_by_role("button", name="Copy")).to_have_count(1)
+        assert answer.inner_text().count("word 0") == 1
+
+
+def test_a_401_of_the_predictors_own_asks_for_no_token(browser: Browser) -> None:
+    source = """
+        from starlette.exceptions import HTTPException
+
+        class Predictor:
+            def predict(self, payload):
+                raise HTTPException(401, "who are you?")
+    """
+    with Daemon(source) as daemon, visit(browser, daemon) as page:
+        send(page, "1")
+        expect(page.locator("#answer-status")).to_contain_text("401")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_a_header_that_no_request_can_have_is_named(page: Page) -> None:
+    send(page, "1", headers="no good: 1")
+    expect(page.locator("#answer-status")).to_contain_text("no good")
+
+
 def test_fields_come_from_the_schema_and_follow_it(browser: Browser, tmp_path: Path) -> None:
     with Daemon(TYPED) as daemon, visit(browser, daemon) as page:
         expect(page.get_by_role("radio", name="Fields")).to_be_checked()

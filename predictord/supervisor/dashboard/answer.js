@@ -47,6 +47,7 @@ export class Answer {
   #body = byId("answer-body");
   #facts = [];
   #url = null;
+  #closed = false;
 
   /** Takes the place of the answer before; `folder` is the predictor's, for tracebacks. */
   constructor(folder) {
@@ -75,11 +76,12 @@ export class Answer {
       reader.end();
       this.#summarize("done");
     } catch (error) {
+      if (this.#closed) return null;
       reader.end();
       const stopped = error.name === "AbortError";
       this.#summarize("cut", stopped ? "cancelled" : "cut off before its end");
     } finally {
-      this.#body.removeAttribute("aria-busy");
+      if (!this.#closed) this.#body.removeAttribute("aria-busy");
     }
     if (streams) return "stream";
     return { json: "json", text: "text", image: "bytes", bytes: "bytes" }[kind] ?? null;
@@ -87,13 +89,21 @@ export class Answer {
 
   /** Say that no answer came. */
   fail(error) {
+    if (this.#closed) return;
     this.#body.removeAttribute("aria-busy");
     if (error.name === "AbortError") this.#say("cut", `Cancelled after ${milliseconds(this.#elapsed)}.`);
     else this.#say("failed", "No answer: the daemon can’t be reached, or it closed the connection.");
   }
 
-  /** Release what it holds. */
+  /** Say why nothing was asked. */
+  refuse(why) {
+    this.#body.removeAttribute("aria-busy");
+    this.#say("failed", why);
+  }
+
+  /** Release what it holds, and show no more: the next answer has its place. */
   close() {
+    this.#closed = true;
     if (this.#url) URL.revokeObjectURL(this.#url);
   }
 

@@ -14,6 +14,9 @@ export function ask(path, options = {}) {
   return fetch(path, { ...options, headers, cache: "no-store" });
 }
 
+/** Whether the daemon asks for its token: a 401 that a worker gave is the predictor's own. */
+export const wantsToken = (response) => response.status === 401 && !response.headers.has("x-predictord-worker");
+
 let asking = null;
 
 /** Ask the person for the token, once for all who want it; resolves when there is a new one. */

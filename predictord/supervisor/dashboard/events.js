@@ -1,6 +1,6 @@
 /** The daemon's events, for as long as someone looks: reconnects by itself, and rests while the tab is hidden. */
 
-import { ask, askForToken } from "./daemon.js";
+import { ask, askForToken, wantsToken } from "./daemon.js";
 import { eventsOf } from "./sse.js";
 
 const SILENCE_MS = 40_000; // a comment comes every 15 s: past this the connection is dead, though nobody said so
@@ -43,7 +43,7 @@ class Connection {
     try {
       this.#heard();
       const response = await ask("events", { signal: this.#abort.signal, headers: { accept: "text/event-stream" } });
-      if (response.status === 401) return { token: true };
+      if (wantsToken(response)) return { token: true };
       if (!response.ok) return { why: `/events answers ${response.status}` };
       worked = true;
       this.#listener.onConnect();

@@ -15,8 +15,21 @@
 export function parseHeaders(text) {
   return text
     .split("\n")
+    .filter((line) => line.includes(":"))
     .map((line) => [line.slice(0, line.indexOf(":")).trim().toLowerCase(), line.slice(line.indexOf(":") + 1).trim()])
     .filter(([name]) => name);
+}
+
+/** The name of the first of these headers that a browser refuses to send, or `null`. */
+export function unsendable(headers) {
+  for (const header of headers) {
+    try {
+      new Headers([header]);
+    } catch {
+      return header[0];
+    }
+  }
+  return null;
 }
 
 /** The URL of a wanted prediction, below where this page lies. */

@@ -2,11 +2,11 @@
 
 import { Answer } from "./answer.js";
 import { copy } from "./copy.js";
-import { ask, askForToken, token } from "./daemon.js";
+import { ask, askForToken, token, wantsToken } from "./daemon.js";
 import { byId, setText } from "./dom.js";
 import { Fields, readDocument } from "./fields.js";
 import { problemOf } from "./json.js";
-import { optionsOf, parseHeaders, urlOf } from "./request.js";
+import { optionsOf, parseHeaders, unsendable, urlOf } from "./request.js";
 import { curl, python } from "./snippets.js";
 
 export class TryForm {
@@ -110,12 +110,17 @@ export class TryForm {
     }
     this.#answer?.close();
     this.#abort?.abort();
-    const abort = (this.#abort = new AbortController());
     const answer = (this.#answer = new Answer(this.folderOf()));
+    const unsent = unsendable(wanted.headers);
+    if (unsent !== null) {
+      answer.refuse(`Not sent: no request can have the header “${unsent}”.`);
+      return;
+    }
+    const abort = (this.#abort = new AbortController());
     this.#setBusy(true);
     try {
       let response = await ask(urlOf(wanted), { ...optionsOf(wanted), signal: abort.signal });
-      while (response.status === 401) {
+      while (wantsToken(response)) {
         await askForToken();
         response = await ask(urlOf(wanted), { ...optionsOf(wanted), signal: abort.signal });
       }

@@ -92,6 +92,7 @@ class Proxy:
         if problem.code is Code.QUEUE_FULL:
             self._turned_away += 1
             self.tally.turned_away(problem)
+            self._failure_log.record(problem, None)
         else:
             self.tally.refusals[problem.code.value] += 1
 

@@ -145,6 +145,7 @@ def test_waiting_bodies_are_bounded_by_their_bytes(daemon: Daemon, end: str) -> 
             crowd = fill_with_bodies(daemon, gate)
             assert_refused(exchange(daemon.port, ask(gate, refused, bytes(MAX_BODY))), "queue_full")
             assert_refused(exchange(daemon.port, ask(gate, refused, b"x")), "queue_full")
+            daemon.wait_for_line("prediction failed: the bodies of waiting requests fill the memory")
             if end == "left":
                 for connection in crowd:
                     connection.socket.close()

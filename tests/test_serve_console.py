@@ -99,6 +99,14 @@ def test_failures_of_one_kind_are_one_line_and_a_count() -> None:
         assert sum("KeyError" in line for line in shown) == 3  # the line, the traceback's last, the count
 
 
+def test_a_count_that_was_not_told_yet_is_told_at_the_end() -> None:
+    with Daemon(MISBEHAVES) as daemon:
+        for number in range(3):
+            daemon.predict(f"key {number}")
+        assert daemon.stop() == 0
+        daemon.wait_for_line(r"prediction failed 2 more times before the end: KeyError: 'key 0'")
+
+
 def test_a_slow_prediction_is_told_while_it_goes_on() -> None:
     with Daemon(MISBEHAVES) as daemon, in_background(lambda: daemon.predict("wait").status_code):
         daemon.wait_for_line(r"worker 0 \(CPU\) has worked on one prediction for 1\d s; it is at", 30)

@@ -65,6 +65,12 @@ class FailureLog:
             },
         )
 
+    def close(self) -> None:
+        """Tell what was counted and not told yet; nothing is recorded after it."""
+        for kind in self._kinds.values():
+            if kind.repeats:
+                _tell_repeats(kind, "before the end")
+
     def _open(self, key: object, detail: str) -> _Kind:
         kind = self._kinds[key] = _Kind(detail)
         self._timers.call_later(FIRST_WINDOW_S, self._close, key, FIRST_WINDOW_S)
@@ -75,16 +81,20 @@ class FailureLog:
         if not kind.repeats:
             del self._kinds[key]
             return
-        log.error(
-            "prediction failed %s more time%s in %.0f s: %s",
-            f"{kind.repeats:,}",
-            "s" if kind.repeats > 1 else "",
-            window_s,
-            kind.detail,
-            extra={"event": "predictions_failed", "count": kind.repeats, "seconds": window_s},
-        )
+        _tell_repeats(kind, f"in {window_s:.0f} s", seconds=window_s)
         kind.repeats = 0
         self._timers.call_later(NEXT_WINDOW_S, self._close, key, NEXT_WINDOW_S)
+
+
+def _tell_repeats(kind: _Kind, when: str, **fields: float) -> None:
+    log.error(
+        "prediction failed %s more time%s %s: %s",
+        f"{kind.repeats:,}",
+        "s" if kind.repeats > 1 else "",
+        when,
+        kind.detail,
+        extra={"event": "predictions_failed", "count": kind.repeats, **fields},
+    )
 
 
 def _kind(problem: Problem) -> object:

@@ -136,6 +136,7 @@ class Supervisor:
         finally:
             launcher.close(_GUARDIAN_LIMIT_S)
             self._signals.ignore()
+        self._failure_log.close()
         log.info("stopped", extra={"event": "stopped", "code": int(code)})
         return code
 
@@ -168,12 +169,13 @@ class Supervisor:
         self._dispatcher.on_handed = watchdog.handed
         token = settings.token.get_secret_value() if settings.token is not None else None
         access = AccessRules(settings.allow_host, settings.allow_origin, token, settings.is_loopback)
+        self._failure_log = FailureLog(loop)
         self._proxy = Proxy(
             access=access,
             dispatcher=self._dispatcher,
             max_body_bytes=settings.max_body_bytes,
             debug=settings.debug,
-            failure_log=FailureLog(loop),
+            failure_log=self._failure_log,
         )
 
     def _make_server(self, where: list[str]) -> "HttpServer":

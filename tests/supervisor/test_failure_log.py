@@ -122,3 +122,13 @@ def test_a_flood_of_kinds_stays_calm(timers: Timers, lines: Lines) -> None:
 def test_a_death_is_left_to_the_line_of_the_worker(timers: Timers, lines: Lines) -> None:
     FailureLog(timers).record(Problem(Code.WORKER_DIED, "worker 0 (CPU) was killed"), 0)
     assert lines() == []
+
+
+def test_what_is_counted_but_not_told_is_told_at_the_end(timers: Timers, lines: Lines) -> None:
+    log = FailureLog(timers)
+    for _ in range(3):
+        log.record(key_error("a"), 0)
+    log.record(key_error("b", line=9), 0)
+    lines()
+    log.close()
+    assert lines() == ["prediction failed 2 more times before the end: KeyError: 'a'"]

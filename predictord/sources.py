@@ -60,7 +60,8 @@ def locate_predictor(text: str) -> tuple[Path, str | None]:
     """The absolute path and the class in `PATH[:CLASS]`.
 
     The class is what follows the last colon if it is an identifier. Symlinks stay, so
-    that a swapped one is noticed. Raises SettingsError if there is no such file.
+    that a swapped one is noticed. Raises SettingsError if there is no such file, or no
+    answer could name it.
     """
     head, colon, tail = text.rpartition(":")
     name, class_name = (head, tail) if colon and tail.isidentifier() else (text, None)
@@ -68,7 +69,14 @@ def locate_predictor(text: str) -> tuple[Path, str | None]:
         raise SettingsError(f"the predictor must be a Python file, not the folder {name!r}; name the file in it")
     if not name or not os.path.exists(name):
         raise SettingsError(f"the predictor must be a Python file, but there is no {name!r} in {Path.cwd()}")
-    return Path(os.path.abspath(name)), class_name
+    path = os.path.abspath(name)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"the predictor's path must be UTF-8, not {path!r}; rename the file, or the folder it is in"
+        ) from error
+    return Path(path), class_name
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,15 @@ def test_a_predictor_that_is_no_file_is_a_sentence(folder: Path) -> None:
     )
     assert "but there is no ''" in error_of(locate_predictor, ":Class")
     assert "not the folder '.'" in error_of(locate_predictor, ".")
+
+
+def test_a_path_that_no_answer_could_name_is_a_sentence(folder: Path) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    (odd / "predictor.py").write_text("")
+    sentence = error_of(locate_predictor, f"{odd}/predictor.py")
+    assert sentence.startswith("the predictor's path must be UTF-8, not ")
+    assert sentence.endswith("; rename the file, or the folder it is in")
 
 
 def test_unknown_variables_get_a_note_with_the_nearest_name() -> None:

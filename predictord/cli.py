@@ -132,7 +132,10 @@ def serve(*, predictor: str, detach: bool, **flags: Any) -> ExitCode:
 @predictord.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 def init(folder: Path) -> ExitCode:
-    """Write a starter predictor.py into FOLDER (default: here), never over a file."""
+    """Write a starter predictor.py, never over a file.
+
+    It goes into FOLDER (default: here), which is made if need be.
+    """
     from predictord.init_verb import write_starter
 
     click.echo(write_starter(folder))

@@ -19,9 +19,9 @@ def _chooses_daemon(verb: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
 @_chooses_daemon
 @click.option("--fresh", is_flag=True, help="Import everything anew, installed packages too.")
 def reload(predictor: str | None, port: int | None, fresh: bool) -> ExitCode:
-    """Replace a running daemon's workers by what is on disk, and say how it went.
+    """Load anew what a running daemon serves, and say how it went.
 
-    Also when nothing has changed.
+    Its workers are replaced by what is on disk, also when nothing has changed.
     """
     from predictord.control_client import reload_daemon
     from predictord.runtime import RuntimeFolder, choose
@@ -38,7 +38,10 @@ def reload(predictor: str | None, port: int | None, fresh: bool) -> ExitCode:
 @click.command()
 @_chooses_daemon
 def stop(predictor: str | None, port: int | None) -> ExitCode:
-    """Let a running daemon finish its work and stop; returns when it is gone."""
+    """Let a running daemon finish its work and stop.
+
+    Returns when it is gone.
+    """
     from predictord.control_client import stop_daemon
     from predictord.runtime import RuntimeFolder, choose
 
@@ -92,7 +95,7 @@ def logs(*, predictor: str | None, port: int | None, is_followed: bool, count: i
 @click.option("--watch", "is_watched", is_flag=True, help="Again each second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="All that is known, as one JSON object.")
 def status(*, predictor: str | None, port: int | None, is_watched: bool, as_json: bool) -> ExitCode:
-    """Show what a running daemon does: its workers, its GPUs, and what has failed lately.
+    """Show what a running daemon does, and what has failed lately.
 
     Rates and latencies are of the last ten seconds. Without a choice, where several
     daemons run, a line for each.

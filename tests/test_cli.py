@@ -98,6 +98,7 @@ def test_no_verb_shows_the_help_and_exits_2(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.returncode == 2
     assert "Commands:" in result.stderr
+    assert "..." not in result.stderr.partition("Commands:")[2], "each verb is told in one line"
 
 
 def test_ctrl_c_exits_130(tmp_path: Path) -> None:

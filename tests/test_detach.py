@@ -126,7 +126,7 @@ def test_its_log_is_a_file_of_ours_alone_that_outlasts_it(background: Background
     background.end()
     dead = background.verb("logs", str(background.predictor), "-n", "2")
     assert dead.returncode == 1
-    assert [line[9:] for line in dead.stdout.splitlines()] == ["stopping: finishing what is in hand", "stopped"]
+    assert [line[9:] for line in dead.stdout.splitlines()] == ["stopping", "stopped"]
     assert dead.stderr.startswith(f"predictord: no daemon of {background.predictor} is running")
     assert dead.stderr.endswith(f"; this was the end of {log}\n")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_a_slow_prediction_is_told_while_it_goes_on() -> None:
         daemon.wait_for_line(r"worker 0 \(CPU\) has worked on one prediction for 1\d s; it is at", 30)
         daemon.wait_for_line(r'wait_for_file\("gate"\)', 2)
         daemon.open_gate("gate")
+
+
+def test_a_stop_says_what_it_waits_for_and_how_not_to() -> None:
+    with Daemon(MISBEHAVES, "--drain-timeout", "20s") as daemon, in_background(lambda: daemon.predict("wait")):
+        eventually(lambda: daemon.status()["requests"]["in_flight"] == 1)
+        daemon.signal(signal.SIGINT)
+        line = "stopping: finishing 1 request, for 20 s at most; Ctrl-C again ends it at once"
+        eventually(lambda: line in told(daemon))
+        daemon.open_gate("gate")
+        assert daemon.wait() == 130
+        assert told(daemon)[-1] == "stopped"
 
 
 def test_a_broken_file_is_told_once_and_what_to_do() -> None:

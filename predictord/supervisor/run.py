@@ -37,7 +37,7 @@ from predictord.supervisor.listen import listen, urls
 from predictord.supervisor.log_file import LogFile
 from predictord.supervisor.log_tail import LogTail
 from predictord.supervisor.proxy import Proxy
-from predictord.supervisor.signals import StopSignals
+from predictord.supervisor.signals import Stop, StopSignals
 from predictord.supervisor.watchdog import Watchdog
 from predictord.wire import WorkerOptions
 
@@ -269,7 +269,7 @@ class Supervisor:
     async def _stop(self, server: "HttpServer", code: ExitCode) -> ExitCode:
         """Drain, stop the workers, let answers flow out, close; a second signal cuts all of it short."""
         if code is not ExitCode.CANNOT_START:
-            log.info("stopping: finishing what is in hand", extra={"event": "draining"})
+            self._tell_stop()
         self._dispatcher.drain()
         self._fleet.changed.set()
         async with asyncio.TaskGroup() as group:
@@ -284,6 +284,13 @@ class Supervisor:
                     return self._signals.second.forced
                 await _either(self._signals.changed, done=ending)
         return code
+
+    def _tell_stop(self) -> None:
+        count, limit_s = self._fleet.in_hand + len(self._dispatcher.queue), self._settings.drain_timeout_s
+        wait = f": finishing {count:,} request{'s' if count > 1 else ''}" if count else ""
+        limit = f", for {limit_s:g} s at most" if count and limit_s else ""
+        way_out = "; Ctrl-C again ends it at once" if count and self._signals.first is Stop.INTERRUPTED else ""
+        log.info("stopping%s%s%s", wait, limit, way_out, extra={"event": "draining", "requests": count})
 
     async def _end_in_order(self, server: "HttpServer") -> None:
         with suppress(TimeoutError):

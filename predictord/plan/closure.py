@@ -148,8 +148,10 @@ class _Reader:
 
     def _join_dunders(self, found: Class) -> None:
         for method in self._code.methods(found):
-            if _is_dunder(method.node.name):
-                self._join(method, f"{method.name}() may run while loading, which makes or looks at {found.name}")
+            name = method.node.name
+            if _is_dunder(name):
+                how = "" if name == "__init__" else f", which makes or looks at {found.name}"
+                self._join(method, f"{method.name}() may run while loading{how}")
 
     def _follow_escapes(self) -> bool:
         """Take in all methods of the classes whose objects other people's code gets; says whether that is news."""

@@ -250,6 +250,11 @@ def test_an_edit_that_loading_may_see_replaces_and_names_the_culprit(name: str) 
     assert culprit in found.reason
 
 
+def test_an_edit_of_the_constructor_is_told_in_plain_words() -> None:
+    found = after(("self.box = Box(3)", "self.box = Box(4)"))
+    assert found.reason == "Predictor.__init__() may run while loading"
+
+
 @pytest.mark.parametrize("name", NONES)
 def test_comments_layout_and_what_never_runs_only_move_lines(name: str) -> None:
     file, edits = NONES[name]

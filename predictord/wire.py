@@ -83,6 +83,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     batch_interval_s: float | None = None
     swaps: bool = False
     """Whether code may be put into the living worker, which then records what ran while it loaded."""
+    spins: bool = False
+    """Whether there are cores enough that a worker may wait awake for a moment."""
 
 
 # --- supervisor to worker: `Load` on the control socket, the others on data sockets

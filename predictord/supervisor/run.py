@@ -111,7 +111,7 @@ class Supervisor:
             warm_start=self._settings.warm_start,
             startup_timeout_s=self._settings.startup_timeout_s,
         )
-        self._build(loop, launcher)
+        self._build(loop, launcher, workers=len(devices))
         self._fleet.create(list(devices), {**generation.environment, **os.environ})
         try:
             async with asyncio.TaskGroup() as group:
@@ -140,7 +140,7 @@ class Supervisor:
         log.info("stopped", extra={"event": "stopped", "code": int(code)})
         return code
 
-    def _build(self, loop: asyncio.AbstractEventLoop, launcher: Launcher) -> None:
+    def _build(self, loop: asyncio.AbstractEventLoop, launcher: Launcher, *, workers: int) -> None:
         settings = self._settings
         self._dispatcher = Dispatcher(
             max_queue=settings.max_queue,
@@ -156,6 +156,7 @@ class Supervisor:
                 settings.max_batch_size,
                 settings.batch_interval_s,
                 swaps=settings.reload and settings.reload_mode == "auto",
+                spins=len(os.sched_getaffinity(0)) > workers,
             ),
             startup_timeout_s=settings.startup_timeout_s,
             request_timeout_s=settings.request_timeout_s,

@@ -18,6 +18,7 @@ from predictord.wire import (
     frame_head,
 )
 from predictord.worker.known_messages import KnownMessages
+from predictord.worker.spin import Spin
 
 
 class ChannelClosed(Exception):
@@ -27,7 +28,7 @@ class ChannelClosed(Exception):
 class Channel:
     """Reads and writes frames with blocking calls, so that nothing stands between the socket and `predict`."""
 
-    def __init__(self, sock: socket.socket, known: KnownMessages) -> None:
+    def __init__(self, sock: socket.socket, known: KnownMessages, *, spins: bool = False) -> None:
         sock.settimeout(None)  # which a predictor's `socket.setdefaulttimeout` has set for all sockets made since
         self._socket = sock
         self._rest = b""
@@ -35,7 +36,7 @@ class Channel:
         # kernel tells of room to write by the same queue. Who polls is not.
         poll = select.poll()
         poll.register(sock, select.POLLIN)
-        self._wait = poll.poll
+        self._spin = Spin(poll.poll, allowed=spins)
         self._known = known
 
     def receive(self) -> tuple[ToWorker, Buffer]:
@@ -99,7 +100,7 @@ class Channel:
 
     def _receive_some(self) -> bytes:
         try:
-            self._wait()
+            self._spin.wait()
             data = self._socket.recv(CHUNK_BYTES)
         except OSError as error:
             raise ChannelClosed(str(error)) from error

@@ -148,7 +148,8 @@ class _Worker:
         close_in_forked_children(self._control.socket, *(near for near, _ in pairs))
         swapping = self._swapping(predictor)
         known = KnownMessages()
-        servers = [SyncServer(predictor, Channel(near, known), swapping) for near, _ in pairs]
+        spins = self._options.spins and len(pairs) == 1  # several threads would keep each other from running
+        servers = [SyncServer(predictor, Channel(near, known, spins=spins), swapping) for near, _ in pairs]
         far_ends = [far for _, far in pairs]
         if len(servers) == 1:
             self._say_ready(predictor, [threading.get_ident()], far_ends)

@@ -44,7 +44,7 @@ class FailureLog:
         """A prediction ended with this problem."""
         if problem.code is Code.WORKER_DIED:
             return  # told with the worker's end
-        key = _kind(problem)
+        key = kind_of(problem)
         kind = self._kinds.get(key)
         if kind is None and len(self._kinds) >= MOST_KINDS:
             key = _OTHERS
@@ -97,7 +97,7 @@ def _tell_repeats(kind: _Kind, when: str, **fields: float) -> None:
     )
 
 
-def _kind(problem: Problem) -> object:
+def kind_of(problem: Problem) -> object:
     """What failures have in common that are one to their reader: where they came from, whatever the values."""
     if problem.traceback:
         frames, _, _ = problem.traceback.rstrip().rpartition("\n")

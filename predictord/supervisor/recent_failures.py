@@ -7,6 +7,7 @@ import msgspec
 
 from predictord.problem import Problem
 from predictord.supervisor.call import Call
+from predictord.supervisor.failure_log import kind_of
 
 _MOST_KINDS = 20
 
@@ -20,18 +21,18 @@ class _Kind(msgspec.Struct):
 
 
 class RecentFailures:
-    """Failures of one kind, which have code and detail in common, count as one."""
+    """Failures of one kind count as one, of which the latest is shown."""
 
     def __init__(self, *, debug: bool) -> None:
         self._debug = debug
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[object, _Kind] = {}
         """The latest last."""
         self.count = 0
 
     def record(self, problem: Problem, call: Call) -> None:
         """A prediction ended with this problem."""
         self.count += 1
-        key = (problem.code, problem.detail)
+        key = kind_of(problem)
         before = self._kinds.pop(key, None)
         count = 1 if before is None else before.count + 1
         self._kinds[key] = _Kind(problem, time.time(), call.place_id, call.id.decode("ascii"), count)

@@ -36,7 +36,7 @@ class Channel:
         # kernel tells of room to write by the same queue. Who polls is not.
         poll = select.poll()
         poll.register(sock, select.POLLIN)
-        self._spin = Spin(poll.poll, allowed=spins)
+        self._wait = Spin(poll.poll).wait if spins else poll.poll
         self._known = known
 
     def receive(self) -> tuple[ToWorker, Buffer]:
@@ -100,7 +100,7 @@ class Channel:
 
     def _receive_some(self) -> bytes:
         try:
-            self._spin.wait()
+            self._wait()
             data = self._socket.recv(CHUNK_BYTES)
         except OSError as error:
             raise ChannelClosed(str(error)) from error

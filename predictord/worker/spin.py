@@ -28,21 +28,24 @@ class Spin:
     """
 
     def __init__(
-        self, poll: Callable[[int | None], object], *, allowed: bool, cores: Callable[[], int] = _cores
+        self,
+        poll: Callable[[int | None], object],
+        *,
+        cores: Callable[[], int] = _cores,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._poll = poll
-        self._allowed = allowed
         self._cores = cores
+        self._clock = clock
         self._rest = 0
         self._waits = 0
 
     def wait(self) -> None:
         """Return once there is something to read; blocks without limit."""
-        if self._allowed:
-            if self._rest:
-                self._rest -= 1
-            elif self._finds():
-                return
+        if self._rest:
+            self._rest -= 1
+        elif self._finds():
+            return
         self._poll(None)
 
     def _finds(self) -> bool:
@@ -50,9 +53,9 @@ class Spin:
             self._rest = LOOK_EVERY  # whoever sends could not run meanwhile
             return False
         self._waits += 1
-        end = perf_counter() + SPIN_S
+        end = self._clock() + SPIN_S
         while not self._poll(0):
-            if perf_counter() > end:
+            if self._clock() > end:
                 self._rest = REST
                 return False
             os.sched_yield()

@@ -116,6 +116,7 @@ def run_snippets(page: Page, folder: Path) -> list[bytes]:
 def shown(page: Page) -> str:
     output = page.locator("#answer-body .output")
     expect(output).to_be_visible()
+    expect(output).not_to_be_empty()
     return output.inner_text()
 
 

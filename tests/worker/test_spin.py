@@ -1,4 +1,7 @@
-from predictord.worker.spin import LOOK_EVERY, REST, Spin
+from collections.abc import Callable
+from itertools import count
+
+from predictord.worker.spin import LOOK_EVERY, REST, SPIN_S, Spin
 
 
 class Socket:
@@ -17,9 +20,14 @@ class Socket:
         return [1] if self.looks is not None and self.looked % self.looks == 0 else []
 
 
+def clock() -> Callable[[], float]:
+    """Ten looks take as long as a worker waits awake."""
+    return (number * SPIN_S / 10 for number in count()).__next__
+
+
 def test_what_comes_soon_is_found_awake() -> None:
     socket = Socket(looks=3)
-    spin = Spin(socket.poll, allowed=True, cores=lambda: 2)
+    spin = Spin(socket.poll, cores=lambda: 2, clock=clock())
     for _ in range(10):
         spin.wait()
     assert (socket.looked, socket.slept) == (30, 0)
@@ -27,7 +35,7 @@ def test_what_comes_soon_is_found_awake() -> None:
 
 def test_after_a_wait_in_vain_the_next_ones_sleep_at_once() -> None:
     socket = Socket(looks=None)
-    spin = Spin(socket.poll, allowed=True, cores=lambda: 2)
+    spin = Spin(socket.poll, cores=lambda: 2, clock=clock())
     spin.wait()
     looked = socket.looked
     assert looked and socket.slept == 1
@@ -40,7 +48,7 @@ def test_after_a_wait_in_vain_the_next_ones_sleep_at_once() -> None:
 
 def test_who_shares_its_only_core_sleeps() -> None:
     socket, cores = Socket(looks=1), [2]
-    spin = Spin(socket.poll, allowed=True, cores=lambda: cores[0])
+    spin = Spin(socket.poll, cores=lambda: cores[0], clock=clock())
     spin.wait()
     cores[0] = 1
     for _ in range(2 * LOOK_EVERY):
@@ -49,11 +57,3 @@ def test_who_shares_its_only_core_sleeps() -> None:
     cores[0] = 2
     spin.wait()
     assert socket.looked == LOOK_EVERY + 1
-
-
-def test_a_worker_that_may_not_only_sleeps() -> None:
-    socket = Socket(looks=1)
-    spin = Spin(socket.poll, allowed=False, cores=lambda: 2)
-    for _ in range(5):
-        spin.wait()
-    assert (socket.looked, socket.slept) == (0, 5)

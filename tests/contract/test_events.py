@@ -52,7 +52,7 @@ def test_first_come_the_history_and_the_status(daemon: Daemon) -> None:
     assert daemon.url in document["urls"]
     assert document["gpus"] == []
     assert document["rates"]["requests_per_s"] > 0
-    assert document["workers"][0]["load_s"] > 0
+    assert any(worker["load_s"] for worker in document["workers"])  # one may still load
 
 
 def test_flow_is_told_each_second_and_then_its_end(daemon: Daemon) -> None:

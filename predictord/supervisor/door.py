@@ -20,7 +20,7 @@ from predictord.supervisor.answering import AnsweringProtocol
 from predictord.supervisor.call import Call
 from predictord.supervisor.half_close import HalfCloseProbe
 from predictord.supervisor.known_head import KnownHead
-from predictord.supervisor.request_body import Pieces
+from predictord.supervisor.request_body import Pieces, no_room, too_large
 from predictord.wire import RequestHead, header
 
 _PREDICT_PATHS = frozenset({b"/", b"/predict"})
@@ -174,9 +174,9 @@ class Door(AnsweringProtocol):
                 super().on_body(body)
             return
         if self._body.size + len(body) > self.proxy.max_body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(too_large(self.proxy.max_body_bytes))
         elif not self._body.add(body):
-            self._refuse(self._no_memory())
+            self._refuse(no_room())
         else:
             self._framing_bytes = 0
 
@@ -302,7 +302,7 @@ class Door(AnsweringProtocol):
             return
         length = int(fields.get(b"content-length", b"0"))
         if length > self.proxy.max_body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(too_large(self.proxy.max_body_bytes))
             return
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -356,13 +356,6 @@ class Door(AnsweringProtocol):
             b"HTTP/1.1 204 No Content\r\nx-request-id: %b\r\n%b%b\r\n" % (self._request_id, self._extra, close)
         )
         self.rest()
-
-    def _too_large(self) -> Problem:
-        return Problem(Code.BODY_TOO_LARGE, f"a body may have {self.proxy.max_body_bytes} bytes (--max-body-size)")
-
-    @staticmethod
-    def _no_memory() -> Problem:
-        return Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them")
 
     def _refuse(self, problem: Problem) -> None:
         """Answer before the request is read whole; the rest of it is dropped for a moment, then closed."""

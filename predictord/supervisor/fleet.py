@@ -18,6 +18,7 @@ from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.overdue import Overdue
 from predictord.supervisor.place import LoadError, Place, Role, died
 from predictord.supervisor.process import Exit
+from predictord.supervisor.pulse import PING_INTERVAL_S, check_pulse
 from predictord.supervisor.roster import Roster
 from predictord.supervisor.slot import Slot
 from predictord.supervisor.slow import SlowPredictions, tell_slow
@@ -27,8 +28,6 @@ from predictord.wire import WorkerOptions
 
 log = logging.getLogger("predictord")
 
-PING_INTERVAL_S = 5.0
-PING_LIMIT_S = 30.0
 _HEAD_START_S = 0.5
 """Between the first requests of new workers and the end of the old ones, whose memory takes a core's while to free."""
 
@@ -82,7 +81,7 @@ class Fleet(Roster):
                 for place in self.everyone():
                     if place.process is not None:
                         place.process.note_survival()
-                    self._check_pulse(place)
+                    check_pulse(place, self._dispatcher)
                 slow = self._slow.find(self.everyone(), self.generation.number, time.monotonic())
                 if slow is not None:
                     self._tasks.create_task(tell_slow(*slow))
@@ -403,27 +402,7 @@ class Fleet(Roster):
                 place.reason = place.reason or reason
             await self._launcher.stop_worker(place.process, place.label)
 
-    # --- silence and overdue answers
-
-    def _check_pulse(self, place: Place) -> None:
-        """Ping a worker with nothing in hand; one that owes a pong gets no requests, and later no mercy."""
-        if place.state is not WorkerState.READY or self._dispatcher.is_quiescing:
-            return
-        if place.pinged_at is None:
-            if place.is_idle:
-                place.ping()
-            return
-        silent_s = asyncio.get_running_loop().time() - place.pinged_at
-        if silent_s >= PING_LIMIT_S:
-            place.kill(f"it did not answer for {silent_s:.0f} s")
-        elif not place.silent:
-            place.silent = True
-            log.warning(
-                "%s does not answer and gets no requests",
-                place.label,
-                extra={"event": "worker_silent", "worker": place.id},
-            )
-            self._dispatcher.leave(place)
+    # --- overdue answers
 
     def overdue(self, slot: Slot) -> None:
         """A slot's deadline has passed (the watchdog's report)."""

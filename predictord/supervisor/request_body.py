@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from predictord.problem import Code, Problem
+
 _SMALL_BYTES = 1 << 12
 _MERGED_BYTES = 1 << 16
 """Up to this length small pieces go into one buffer, so that a body in tiny chunks stays a short list."""
@@ -54,3 +56,13 @@ class RequestBody:
         self._budget.held_bytes -= self.size
         self.pieces = []
         self.size = 0
+
+
+def too_large(max_body_bytes: int) -> Problem:
+    """The answer to a body that is longer than one may be."""
+    return Problem(Code.BODY_TOO_LARGE, f"a body may have {max_body_bytes} bytes (--max-body-size)")
+
+
+def no_room() -> Problem:
+    """The answer to a body that does not fit beside those of the other requests."""
+    return Problem(Code.QUEUE_FULL, "the bodies of waiting requests fill the memory set aside for them")

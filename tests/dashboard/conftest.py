@@ -1,4 +1,4 @@
-"""One browser for all tests of a process."""
+"""One browser for all tests of a file."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.dashboard.visit import launch
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright lives, its event loop counts as running, and no test after it can run one.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, launch(playwright) as browser:
         yield browser

@@ -1,11 +1,15 @@
 """What all tests share: orphans come to us, and a failed test shows its daemon's log."""
 
+import signal
 from collections.abc import Generator
 
 import pytest
 
 from predictord.linux import become_subreaper
 from tests.daemon import Daemon
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

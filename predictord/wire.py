@@ -104,7 +104,11 @@ class Build(msgspec.Struct, array_like=True, tag=True):
 
 
 class Predict(msgspec.Struct, array_like=True, tag=True, gc=False):
-    """Run one request, or a batch; the frame's body is their bodies in order, of `sizes` bytes each."""
+    """Run one request, or a batch; the frame's body is their bodies in order, of `sizes` bytes each.
+
+    More may follow while it runs: a worker begins each only when it has sent the whole answer
+    of the one before, and has looked for a `Recall`.
+    """
 
     requests: list[RequestHead]
     sizes: list[int]
@@ -115,10 +119,16 @@ class Ping(msgspec.Struct, array_like=True, tag=True):
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=True):
-    """The client left or its time is up: cancel the task, or close the stream, in hand.
+    """The client left or its time is up: cancel the task, or close the stream, of the `Predict` with this number.
 
     A worker that has already answered ignores it.
     """
+
+    number: int
+
+
+class Recall(msgspec.Struct, array_like=True, tag=True):
+    """Forget every `Predict` that came before this and was not begun; answered by `Recalled`."""
 
 
 class PrepareSwap(msgspec.Struct, array_like=True, tag=True):
@@ -132,7 +142,7 @@ class CommitSwap(msgspec.Struct, array_like=True, tag=True):
     """Put in what was prepared; answered by `Swapped`."""
 
 
-ToWorker = Load | Build | Predict | Ping | Cancel | PrepareSwap | CommitSwap
+ToWorker = Load | Build | Predict | Ping | Cancel | Recall | PrepareSwap | CommitSwap
 
 
 # --- worker to supervisor: the first four on the control socket, the others on data sockets
@@ -252,6 +262,10 @@ class Free(msgspec.Struct, array_like=True, tag=True):
     """What ran after a `busy` answer is done; the slot may take the next request."""
 
 
+class Recalled(msgspec.Struct, array_like=True, tag=True):
+    """The answer to `Recall`: nothing of what came before it is begun any more."""
+
+
 class Pong(msgspec.Struct, array_like=True, tag=True):
     """The answer to `Ping`."""
 
@@ -279,6 +293,7 @@ ToSupervisor = (
     | StreamChunk
     | StreamEnd
     | Free
+    | Recalled
     | Pong
     | Prepared
     | Swapped

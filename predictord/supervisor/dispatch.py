@@ -6,18 +6,31 @@ clock is passed in. A call is taken off the queue and its slot is taken in one s
 
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from predictord.problem import Code, Problem
 from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.slot import Slot
 
+_MOST_AHEAD = 8
+"""Calls written behind the one that a worker has in hand."""
+_AHEAD_LIMIT_S = 0.01
+"""How long a call may be ahead of a worker that turns out to be slow, before it is taken back."""
+_PROVEN = 16
+"""Quick predictions in a row after which the next are taken to be quick too."""
+_SMALL_BYTES = 1 << 10
+"""The longest body that goes ahead."""
+
 
 class Serving(Protocol):
     """A worker as the dispatcher sees it."""
 
+    slots: list[Slot]
     free_slots: list[Slot]
     requests: int
+    takes_ahead: bool
+    """Whether calls may be written behind the one in hand: it works on one at a time, in order."""
     max_batch_size: int
     """Calls that go into one exchange."""
     batch_interval_s: float
@@ -55,6 +68,8 @@ class Dispatcher:
         self._alarm_at: float | None = None
         self._gathering = False
         """Whether a free slot waits for more calls to make a batch."""
+        self._led: set[Slot] = set()
+        """Slots that may have calls ahead."""
         self.queue: deque[Call] = deque()
         self.submitted = 0
         """Calls that have come, whatever became of them."""
@@ -104,6 +119,8 @@ class Dispatcher:
 
     def leave(self, serving: Serving) -> None:
         """A worker takes no more calls; those it holds are its own matter."""
+        for slot in serving.slots:
+            slot.recall()
         if serving in self._ring:
             index = self._ring.index(serving)
             del self._ring[index]
@@ -125,19 +142,27 @@ class Dispatcher:
         self.pump()
 
     def release(self, serving: Serving, slot: Slot) -> bool:
-        """A slot has become free; True when it got its next calls at once."""
+        """A slot has become free, or what it has ahead runs out; True when it has something to do."""
         if self.queue and serving.max_batch_size == 1 and not self._held and serving in self._ring:
-            serving.requests += 1
-            slot.hand([self.queue.popleft()], self._clock())
-            if self.on_handed is not None:
-                self.on_handed(slot)
-            return True
-        serving.free_slots.append(slot)
-        self.pump()
+            if not slot.busy:
+                serving.requests += 1
+                slot.hand([self.queue.popleft()], self._clock())
+                if self.on_handed is not None:
+                    self.on_handed(slot)
+            if slot.quick >= _PROVEN and self.queue and serving.takes_ahead:
+                self._hand_ahead(slot)
+        elif not slot.busy:
+            serving.free_slots.append(slot)
+            self.pump()
         return slot.busy
 
+    @property
+    def depth(self) -> int:
+        """Calls that no worker has begun, as far as is known here."""
+        return len(self.queue) + sum(len(slot.ahead) for slot in self._led)
+
     def put_back(self, calls: list[Call]) -> None:
-        """Calls that a dead worker had not read whole go to the head of the queue."""
+        """Calls that a worker has not begun, and will not, go to the head of the queue."""
         for call in reversed(calls):
             call.put_back()
             if call.client is not None:
@@ -167,6 +192,7 @@ class Dispatcher:
         """Fail calls that have waited for `queue_timeout_s`, and send batches that are due."""
         now = self._clock()
         self._alarm_at = None
+        self._take_back(now)
         while self._queue_timeout_s and self.queue and self.queue[0].arrived + self._queue_timeout_s <= now:
             waited = f"no worker was free for {self._queue_timeout_s:g} s (--queue-timeout)"
             self.queue.popleft().fail(Problem(Code.QUEUE_TIMEOUT, waited))
@@ -231,8 +257,41 @@ class Dispatcher:
         if self.on_handed is not None:
             self.on_handed(slot)
 
+    def _hand_ahead(self, slot: Slot) -> None:
+        """Spare a worker with quick predictions the wait between them."""
+        queue = self.queue
+        share = -(-len(queue) // len(self._ring))
+        calls: list[Call] = []
+        if _is_small(slot.calls[0]):
+            for call in islice(queue, min(share, _MOST_AHEAD)):
+                if not _is_small(call):
+                    break
+                calls.append(call)
+        if calls:
+            for _ in calls:
+                queue.popleft()
+            slot.hand_ahead(calls)
+            self._led.add(slot)
+            self._ring_by(self._clock() + _AHEAD_LIMIT_S)
+
+    def _take_back(self, now: float) -> None:
+        """One of the predictions was not quick after all: what is ahead of it waits here, as any other call."""
+        for slot in list(self._led):
+            if slot.ahead and slot.since + _AHEAD_LIMIT_S <= now:
+                slot.recall()
+                self.put_back(slot.take_back())
+            if not slot.ahead:
+                self._led.discard(slot)
+        if self._led:
+            self._ring_by(now + _AHEAD_LIMIT_S)
+
     def _ring_by(self, when: float) -> None:
         """Have `tick` called at `when` or before: an alarm that rings too early is set again then."""
         if self.alarm is not None and (self._alarm_at is None or when < self._alarm_at):
             self._alarm_at = when
             self.alarm.set(when)
+
+
+def _is_small(call: Call) -> bool:
+    """Whether its frame is ready, and fits into a socket together with several of its kind."""
+    return call.frame is not None and call.body_bytes <= _SMALL_BYTES

@@ -176,6 +176,8 @@ class Fleet(Roster):
                 else:
                     lost += call.client is not None and call.overdue is None
                     call.fail(call.overdue or problem)
+            back += slot.ahead
+            slot.ahead.clear()
         if lost and (self._stopping or place.role is not Role.SERVING):
             self._news.tell_cut(place, lost)
         if not self._stopping:
@@ -183,6 +185,10 @@ class Fleet(Roster):
             self._decide_after_exit(place, status, lost, was_loading=was_loading, retired=retired)
         self._dispatcher.put_back(back)
         self._announce()
+
+    def on_recalled(self, calls: list[Call]) -> None:
+        """Calls that a worker has not begun are for whoever is free next."""
+        self._dispatcher.put_back(calls)
 
     def on_unfit(self, place: Place) -> None:
         """A sticky CUDA error: every further call would fail, so the worker is replaced."""

@@ -13,13 +13,14 @@ from predictord.errors import WorkerError
 from predictord.generation import Generation
 from predictord.problem import Code, Problem
 from predictord.supervisor import stacks
-from predictord.supervisor.call import Origin
+from predictord.supervisor.call import Call, Origin
+from predictord.supervisor.data_socket import End
 from predictord.supervisor.devices import Device
 from predictord.supervisor.launcher import Launcher
 from predictord.supervisor.log_line import WORKER_OUTPUT
 from predictord.supervisor.process import Exit, WorkerProcess
 from predictord.supervisor.progress import LoadWatch
-from predictord.supervisor.slot import End, Slot
+from predictord.supervisor.slot import Slot
 from predictord.supervisor.states import MOVES, WorkerState
 from predictord.wire import (
     Build,
@@ -87,6 +88,9 @@ class PlaceEvents(Protocol):
     def on_unfit(self, place: "Place") -> None:
         """The worker asks to be retired."""
 
+    def on_recalled(self, calls: list[Call]) -> None:
+        """A worker has not begun these calls, and will not."""
+
 
 class Place:
     """Holds one worker; knows how it is, and leaves to the fleet what to do about it."""
@@ -123,6 +127,7 @@ class Place:
         """Who answers, as responses say it."""
         self.contract: Ready | None = None
         """What the worker said when it was ready."""
+        self.takes_ahead = False
         self.max_batch_size = 1
         self.batch_interval_s = 0.0
         self.slots: list[Slot] = []
@@ -264,6 +269,10 @@ class Place:
         """The worker asks to be retired."""
         self._events.on_unfit(self)
 
+    def slot_recalled(self, calls: list[Call]) -> None:
+        """What the worker had not begun is another's."""
+        self._events.on_recalled(calls)
+
     # --- process.ProcessEvents
 
     def on_message(self, message: ToSupervisor, descriptors: list[int]) -> None:
@@ -314,6 +323,7 @@ class Place:
 
     def _follow(self, contract: Ready | None) -> None:
         self.contract = contract
+        self.takes_ahead = contract is not None and contract.concurrency == 1 and not contract.is_async
         self.max_batch_size = contract.max_batch_size if contract else 1
         self.batch_interval_s = contract.batch_interval_s if contract and contract.max_batch_size > 1 else 0.0
 

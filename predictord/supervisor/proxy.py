@@ -40,7 +40,7 @@ class Proxy:
         self.submit = dispatcher.submit
         """A prediction has arrived whole."""
         self._turned_away = 0
-        self.tally = Tally(time.monotonic, lambda: len(dispatcher.queue))
+        self.tally = Tally(time.monotonic, lambda: dispatcher.depth)
         self.done = self.tally.done
         """A prediction has been answered with this status."""
         self._doors: set[Door] = set()

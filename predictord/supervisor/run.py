@@ -287,7 +287,7 @@ class Supervisor:
         return code
 
     def _tell_stop(self) -> None:
-        count, limit_s = self._fleet.in_hand + len(self._dispatcher.queue), self._settings.drain_timeout_s
+        count, limit_s = self._fleet.in_hand + self._dispatcher.depth, self._settings.drain_timeout_s
         wait = f": finishing {count:,} request{'s' if count > 1 else ''}" if count else ""
         limit = f", for {limit_s:g} s at most" if count and limit_s else ""
         way_out = "; Ctrl-C again ends it at once" if count and self._signals.first is Stop.INTERRUPTED else ""

@@ -1,17 +1,21 @@
-"""A slot: the supervisor's end of one data socket, which carries one exchange at a time."""
+"""A slot: what goes on over one data socket, one exchange at a time.
+
+While predictions are quick, the next calls are written behind the one in hand, so that the worker goes on
+without waiting. Such a call counts as queued until the one before it is answered, and can be taken back.
+"""
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from time import monotonic
 from typing import Protocol
 
 import msgspec
 
-from predictord.errors import WorkerError
-from predictord.frames import Frame, FrameReader, FrameWriter
+from predictord.frames import Frame
 from predictord.supervisor.call import Call, Origin, Stage
+from predictord.supervisor.data_socket import DataSocket, End
 from predictord.wire import (
     CHUNK_BYTES,
     AnswerHead,
@@ -25,6 +29,8 @@ from predictord.wire import (
     Predict,
     Prepared,
     PrepareSwap,
+    Recall,
+    Recalled,
     StreamChunk,
     StreamEnd,
     StreamStart,
@@ -36,17 +42,13 @@ from predictord.wire import (
 _STREAM_BYTES = 1 << 9
 """Read of a stream at once: of a rush of small pieces few enough that no other connection waits for long."""
 
+_MOST_READS = 32
+
+_QUICK_MS = 0.2
+"""What a prediction takes at most to count as quick: with eight ahead none waits much longer than a millisecond."""
+
 _REPLIES = (Pong, Prepared, Swapped)
 _HANDED, _DONE = Stage.HANDED, Stage.DONE  # by name each would cost a request a tenth of a microsecond
-
-
-class End(Enum):
-    """How a data socket ended, which says what became of the last frame written to it."""
-
-    TAKEN = 1
-    """End of file: the worker read the frame, so its request may have run."""
-    UNREAD = 2
-    """ECONNRESET, or bytes that never left here: the worker did not have the whole frame."""
 
 
 class SlotOwner(Protocol):
@@ -54,6 +56,8 @@ class SlotOwner(Protocol):
 
     origin: Origin
     """Who answers, as responses say it."""
+    requests: int
+    """Calls that the worker was given."""
 
     @property
     def is_async(self) -> bool:
@@ -65,8 +69,11 @@ class SlotOwner(Protocol):
     def unfit(self) -> None:
         """The worker asks to be retired (a sticky CUDA error)."""
 
+    def slot_recalled(self, calls: list[Call]) -> None:
+        """The worker has not begun these, and will not."""
 
-class Slot:
+
+class Slot(DataSocket):
     """Writes frames to a worker and reads its answers, straight from the loop's callbacks."""
 
     def __init__(
@@ -77,33 +84,31 @@ class Slot:
         thread: int,
         release: "Callable[[Slot], object]",
     ) -> None:
-        sock.setblocking(False)
-        self._loop = loop
-        self._socket = sock
+        super().__init__(loop, sock)
         self._owner = owner
         self._release = release
-        """Told that the slot may take the next exchange."""
-        self._reader = FrameReader()
-        self._writer = FrameWriter(loop, sock)
-        self._paused = False
-        self._draining = False
+        """Told that the slot may take the next exchange, or that what it has ahead runs out."""
         self._exchanges = 0
         self._due: int | None = None
         """The number of the exchange that an answer is due for."""
         self._on_reply: Callable[[ToSupervisor], object] | None = None
         self._cancel_sent = False
+        self._recalling = False
+        """Whether `Recalled` is due."""
         self._predict_sent = False
         """Whether the whole `Predict` had left before the `Cancel`."""
         self.thread = thread
         """Ident of the worker's thread behind it, as `faulthandler` prints it."""
         self.calls: list[Call] = []
         """What the worker has in hand; empty as soon as it has answered."""
+        self.ahead: deque[Call] = deque()
+        """What is written behind that, and counts as queued."""
+        self.quick = 0
+        """How many of the latest exchanges in a row were quick, and nothing followed their answers."""
         self.busy = False
         """Whether an exchange is going on: also while `post_predict` runs after the answer, and for a ping."""
         self.since = 0.0
         """When (`time.monotonic`) the answer, or the next piece of the stream, became due; 0 when none is."""
-        self.end: End | None = None
-        loop.add_reader(sock.fileno(), self._on_readable)
 
     def hand(self, calls: list[Call], now: float) -> None:
         """Give the worker these calls as one frame; from here on they are never run again."""
@@ -128,6 +133,34 @@ class Slot:
         parts[0] = frame_head(Predict([call.head for call in calls], sizes), sum(sizes))
         self._writer.send(parts)
 
+    def hand_ahead(self, calls: list[Call]) -> None:
+        """Write calls, whose frames are ready, behind the one in hand."""
+        self.ahead.extend(calls)
+        self._writer.send_whole(b"".join([call.frame + call.body[0] for call in calls]))  # type: ignore[operator]
+
+    def recall(self) -> None:
+        """Ask for what is ahead back; what comes of that is told by `take_back` or to the owner."""
+        if self.ahead and not self._recalling and self.end is None:
+            self._recalling = True
+            self.quick = 0
+            self._writer.send([frame_head(Recall())])
+
+    def take_back(self) -> list[Call]:
+        """What is ahead after a `recall`, without waiting for the worker, which may be busy for long.
+
+        Before it begins a request, a worker sends the answer of the one before and then looks for a `Recall`.
+        So one whose predecessor's answer is not here by now, with the `Recall` written, is never begun.
+        The pieces of a stream may come and come; then the worker, which looks while it sends, will say it soon.
+        Not to be called by what a frame's arrival has set off, since it reads.
+        """
+        if self._recalling and not self._writer.is_pending:
+            for _ in range(_MOST_READS):
+                if self.end is not None:
+                    break
+                if not self._on_readable():
+                    return self._take_ahead()
+        return []
+
     @property
     def is_asking(self) -> bool:
         """Whether all that it waits for is the answer to `ask`."""
@@ -137,6 +170,7 @@ class Slot:
         """Ask the thread behind the slot something that is no prediction; the slot is taken until it answers."""
         self.busy = True
         self.since = 0.0
+        self.quick = 0  # new code may be slower
         self._on_reply = on_reply
         self._writer.send([frame_head(message)])
 
@@ -145,80 +179,50 @@ class Slot:
         if self.end is None and not self._cancel_sent:
             self._cancel_sent = True
             self._predict_sent = not self._writer.is_pending
-            self._writer.send([frame_head(Cancel())])
+            self._writer.send([frame_head(Cancel(self._exchanges))])
 
     def abandon(self) -> None:
         """The client has left: a stream is closed, an async prediction cancelled, a sync one runs to its end."""
         self.resume_reading()
         if any(call.client is not None for call in self.calls):
             return  # others of the batch still wait
-        if self._owner.is_async or self.calls[0].stage is Stage.STREAMING:
+        if self._owner.is_async or self._is_streaming:
             self.cancel()
 
     def pause_reading(self) -> None:
         """Take no more of a stream: the client's connection is full, and so will be the worker's socket."""
-        if not self._paused and self.end is None:
-            self._paused = True
-            self.since = 0.0
-            self._loop.remove_reader(self._socket.fileno())
+        self.since = 0.0
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         """Go on taking a stream."""
-        if self._paused and self.end is None:
-            self._paused = False
+        if self.is_paused:
+            super().resume_reading()
             self._note_progress()
-            self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
-    def drain(self) -> None:
-        """Read what a dead worker left: answers that it sent, then how the socket ended."""
-        self._draining = True
-        while self.end is None:
-            if not self._on_readable():
-                # Somebody else still holds the worker's end; the frame counts as taken.
-                self._finish(End.TAKEN)
+    # --- data_socket.DataSocket
 
-    def close(self) -> None:
-        """Let go of the socket, which asks the worker to end."""
-        self._stop_watching()
-        if self.end is None:
-            self.end = End.TAKEN
-        self._socket.close()
-
-    def _on_readable(self) -> bool:
-        """Act on what has come; False when nothing has."""
-        try:
-            frames = self._reader.read(self._socket)
-        except BlockingIOError:
-            return False
-        except OSError:
-            # An unread Cancel says nothing of the Predict before it, so that one counts as taken.
-            self._close_early(End.TAKEN if self._cancel_sent and self._predict_sent else End.UNREAD)
-        except WorkerError as error:
-            self._break(str(error))
-        else:
-            if frames is None:
-                only_cancel = self._cancel_sent and self._predict_sent
-                self._close_early(End.UNREAD if self._writer.is_pending and not only_cancel else End.TAKEN)
-            elif len(frames) == 1:
-                message, body = frames[0]
-                if type(message) is Answers:
-                    self._on_answers(message, body)
-                else:
-                    self._on_frame(message, body)
-            elif frames:
-                self._on_frames(frames)
-        return True
-
-    def _on_frames(self, frames: list[Frame]) -> None:
-        """Several frames at once: neighbouring pieces of a stream go to the client together."""
-        pieces: list[Buffer] = []
+    def _take(self, frames: list[Frame]) -> None:
+        if len(frames) == 1:
+            message, body = frames[0]
+            if type(message) is Answers:
+                self._on_answers(message, body)
+            else:
+                self._on_frame(message, body)
+            return
+        pieces: list[Buffer] = []  # neighbouring pieces of a stream go to the client together
         for message, body in frames:
-            if type(message) is StreamChunk:
+            kind = type(message)
+            if kind is StreamChunk:
                 pieces.append(body)
                 continue
-            self._on_pieces(pieces)
-            pieces = []
-            self._on_frame(message, body)
+            if pieces:
+                self._on_pieces(pieces)
+                pieces = []
+            if kind is Answers and self.end is None:
+                self._on_answers(message, body)  # type: ignore[arg-type]
+            else:
+                self._on_frame(message, body)
         self._on_pieces(pieces)
 
     def _on_frame(self, message: object, body: Buffer) -> None:
@@ -235,6 +239,8 @@ class Slot:
             self._on_stream_end(message)  # type: ignore[arg-type]
         elif kind is Free and self.busy and not self.calls:
             self._free()
+        elif kind is Recalled and self._recalling:
+            self._on_recalled()
         elif kind in _REPLIES and self._on_reply is not None:
             on_reply, self._on_reply = self._on_reply, None
             self._free()
@@ -254,8 +260,14 @@ class Slot:
         self._due = None
         self.calls = []
         # First the worker gets its next request, then the clients their answers.
+        if message.predict_ms > _QUICK_MS or message.busy:
+            self.quick = 0
+        else:
+            self.quick += 1
         if message.busy or message.unfit:
             self._settle(message.busy, message.unfit)
+        elif self.ahead or self._recalling:
+            self._go_on()
         else:
             self.busy = False
             self.since = 0.0
@@ -283,6 +295,8 @@ class Slot:
             self._break(f"sent a stream for request {message.number} instead of {self._due}")
             return
         self._due = None
+        self.quick = 0
+        self.recall()
         call = self.calls[0]
         call.stage = Stage.STREAMING
         self._reader.most_bytes = _STREAM_BYTES
@@ -296,7 +310,7 @@ class Slot:
     def _on_pieces(self, pieces: list[Buffer]) -> None:
         if not pieces or self.end is not None:
             return
-        if not self.calls or self.calls[0].stage is not Stage.STREAMING:
+        if not self._is_streaming:
             self._break("sent a piece of a stream out of turn")
             return
         self._note_progress()
@@ -305,7 +319,7 @@ class Slot:
             call.client.stream(call, pieces)
 
     def _on_stream_end(self, message: StreamEnd) -> None:
-        if not self.calls or self.calls[0].stage is not Stage.STREAMING:
+        if not self._is_streaming:
             self._break("ended a stream out of turn")
             return
         call = self.calls[0]
@@ -328,30 +342,67 @@ class Slot:
             self._free()
 
     def _free(self) -> None:
+        if self.ahead or self._recalling:
+            self._go_on()
+            return
         self.busy = False
         self.since = 0.0
         self._release(self)
 
+    def _go_on(self) -> None:
+        """The worker is done with what it had in hand, and takes what is ahead, if anything still is."""
+        if not self.ahead:
+            self._note_progress()  # `Recalled` is due
+            return
+        self._due = self._exchanges = self._exchanges + 1
+        self._cancel_sent = False
+        call = self.ahead.popleft()
+        self.calls = [call]
+        call.slot = self
+        call.stage = _HANDED
+        call.origin = self._owner.origin
+        call.handed = self.since = monotonic()
+        self._owner.requests += 1
+        if not self.ahead:
+            self._release(self)
+
+    def _on_recalled(self) -> None:
+        """The worker has forgotten what was ahead. It says so between two requests, or while it streams."""
+        self._recalling = False
+        back = self._take_ahead()
+        if not self._is_streaming:
+            if self.calls:  # due, but not begun
+                back = self.calls + back
+                self.calls = []
+                self._due = None
+                self._exchanges -= 1
+                self._owner.requests -= 1
+            self._free()
+        self._owner.slot_recalled(back)
+
+    def _take_ahead(self) -> list[Call]:
+        calls = list(self.ahead)
+        self.ahead.clear()
+        return calls
+
+    @property
+    def _is_streaming(self) -> bool:
+        return bool(self.calls) and self.calls[0].stage is Stage.STREAMING
+
+    @property
+    def _is_taken(self) -> bool:
+        """Whether more was written behind what the worker has in hand, which counts as taken then."""
+        return bool(self.ahead) or self._recalling or (self._cancel_sent and self._predict_sent)
+
     def _note_progress(self) -> None:
-        if not self._paused:
+        if not self.is_paused:
             self.since = monotonic()
 
     def _break(self, reason: str) -> None:
-        """The worker has broken the rules: nothing more is read from it."""
+        """The worker has broken the rules: nothing more is read from it, and it may have begun what is ahead."""
+        self.calls += self._take_ahead()
         self._finish(End.TAKEN)
         self._owner.slot_broken(self, reason)
 
-    def _close_early(self, end: End) -> None:
-        """The socket has ended; of a worker that is known to be dead that is no news."""
-        self._finish(end)
-        if not self._draining:
-            self._owner.slot_broken(self, "closed its data socket")
-
-    def _finish(self, end: End) -> None:
-        self._stop_watching()
-        self.end = end
-
-    def _stop_watching(self) -> None:
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
-            self._writer.stop()
+    def _on_early_end(self) -> None:
+        self._owner.slot_broken(self, "closed its data socket")

@@ -46,7 +46,7 @@ class Status:
             "generation": fleet.generation.number,
             "reload": None if self._reloader.last is None else self._reloader.last.document(),
             "workers": [self._worker(place, vram) for place in fleet.places],
-            "queue": {"depth": len(self._dispatcher.queue), "limit": self._queue_limit},
+            "queue": {"depth": self._dispatcher.depth, "limit": self._queue_limit},
             "requests": {"total": self._proxy.total, "failed": self._proxy.tally.failed, "in_flight": fleet.in_hand},
         }
 

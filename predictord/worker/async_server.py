@@ -34,7 +34,6 @@ from predictord.worker.exchange import (
     classify,
     sent_nothing,
     stream_chunk,
-    stream_failure,
 )
 from predictord.worker.failure import predictor_traceback
 from predictord.worker.json_tree import dumps
@@ -190,7 +189,7 @@ class AsyncServer:
         except BaseException as error:
             await _close(items)
             _raise_if_ours(error)
-            end = stream_failure(error)
+            end = exchange.stream_failure(error)
         await _close(items)
         channel.in_hand = None
         await channel.send(end)
@@ -212,7 +211,7 @@ class AsyncServer:
             _raise_if_ours(error)
             outcome = failure(error)
             if not isinstance(error, ClientLeft):
-                end = stream_failure(error)
+                end = exchange.stream_failure(error)
         self._channel.in_hand = None
         if not self._begun:
             self._answer(exchange, [outcome], busy=True)

@@ -1,9 +1,10 @@
-"""A data socket as the worker's threads use it: blocking, whole frames, one exchange at a time."""
+"""A data socket as the worker's threads use it: blocking, whole frames, one after another."""
 
 import contextlib
 import os
 import select
 import socket
+from collections import deque
 
 from predictord.wire import (
     CHUNK_BYTES,
@@ -13,6 +14,8 @@ from predictord.wire import (
     PREFIX_BYTES,
     Buffer,
     Cancel,
+    Recall,
+    Recalled,
     ToSupervisor,
     ToWorker,
     frame_head,
@@ -32,15 +35,23 @@ class Channel:
         sock.settimeout(None)  # which a predictor's `socket.setdefaulttimeout` has set for all sockets made since
         self._socket = sock
         self._rest = b""
+        """The start of a frame whose end has not come."""
+        self._ahead: deque[tuple[ToWorker, Buffer]] = deque()
+        """Whole frames that came while another was in hand."""
         # A thread that waits in `recv` is woken for nothing each time that the supervisor takes an answer: the
         # kernel tells of room to write by the same queue. Who polls is not.
         poll = select.poll()
         poll.register(sock, select.POLLIN)
+        self._poll = poll.poll
         self._wait = Spin(poll.poll).wait if spins else poll.poll
         self._known = known
 
     def receive(self) -> tuple[ToWorker, Buffer]:
         """The next message and its body; blocks without limit. Raises `ChannelClosed`."""
+        if self._ahead:
+            self._look()  # what has come ahead may be recalled until it is begun
+            if self._ahead:
+                return self._ahead.popleft()
         data = self._rest or self._receive_some()
         size = len(data)
         if size > PREFIX_BYTES:
@@ -60,13 +71,34 @@ class Channel:
         body_at = PREFIX_BYTES + header_bytes
         while len(data) < body_at:
             data += self._receive_some()
-        message = self._known[data[PREFIX_BYTES:body_at]]
-        end = body_at + body_bytes
-        if len(data) >= end:
-            self._rest = data[end:]
-            return message, data[body_at:end]
-        self._rest = b""
-        return message, self._receive_body(data[body_at:], body_bytes)
+        if len(data) < body_at + body_bytes:
+            self._rest = b""
+            return self._known[data[PREFIX_BYTES:body_at]], self._receive_body(data[body_at:], body_bytes)
+        self._split(data)
+        return self._ahead.popleft() if self._ahead else self.receive()
+
+    def _split(self, data: bytes) -> None:
+        """Take the whole frames out of what has come."""
+        at, size = 0, len(data)
+        while size - at > PREFIX_BYTES:
+            header_bytes, body_bytes = PREFIX.unpack_from(data, at)
+            body_at = at + PREFIX_BYTES + header_bytes
+            end = body_at + body_bytes
+            if size < end:
+                break
+            message = self._known[data[at + PREFIX_BYTES : body_at]]
+            if type(message) is Recall:
+                self._ahead.clear()
+                self.send(Recalled())
+            else:
+                self._ahead.append((message, data[body_at:end]))
+            at = end
+        self._rest = data[at:]
+
+    def _look(self) -> None:
+        """Take what has come by now; never blocks."""
+        if self._poll(0):
+            self._split(self._rest + self._receive_some())
 
     def send(self, message: ToSupervisor, body: Buffer = b"") -> None:
         """Write one frame; blocks while the supervisor takes nothing. Raises `ChannelClosed`."""
@@ -83,16 +115,10 @@ class Channel:
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
-    def cancelled(self) -> bool:
-        """Whether a `Cancel` has come for what is in hand; never blocks, and takes the message."""
-        with contextlib.suppress(BlockingIOError):
-            if not self._rest:
-                self._rest = self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
-                if not self._rest:
-                    raise ChannelClosed("end of file")
-            message, _ = self.receive()
-            return isinstance(message, Cancel)
-        return False
+    def cancelled(self, number: int) -> bool:
+        """Whether a `Cancel` has come for the exchange with this number; never blocks."""
+        self._look()
+        return any(type(message) is Cancel and message.number == number for message, _ in self._ahead)
 
     def close(self) -> None:
         """Close the socket; children forked by user code do so at once, or they would hold it open."""

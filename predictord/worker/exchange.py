@@ -52,6 +52,8 @@ class Exchange:
 
     def __init__(self) -> None:
         self.number = 0
+        self.is_fit = True
+        """False once an answer has said that the process cannot go on."""
         self._started = 0.0
 
     def begin(self) -> None:
@@ -66,6 +68,7 @@ class Exchange:
     def answer(self, outcomes: list[Outcome], *, busy: bool = False) -> list[Buffer]:
         """The frame with one answer for each request; `busy` when the slot is not free yet."""
         unfit = any(outcome.unfit for outcome in outcomes)
+        self.is_fit = self.is_fit and not unfit
         message = Answers([outcome.head for outcome in outcomes], self.elapsed_ms(), self.number, busy, unfit)
         bodies: list[Buffer] = [outcome.body for outcome in outcomes if outcome.head.body_bytes]
         return [frame_head(message, sum(map(len, bodies))), *bodies]
@@ -86,17 +89,18 @@ class Exchange:
         start = StreamStart(200, form.header_block, self.elapsed_ms(), self.number)
         return [frame_head(start), *stream_chunk(piece)]
 
+    def stream_failure(self, error: BaseException) -> StreamEnd:
+        """The end of a stream that has begun and then failed."""
+        unfit = is_sticky_cuda(error)
+        self.is_fit = self.is_fit and not unfit
+        return StreamEnd(problem_of(error), busy=True, unfit=unfit)
+
 
 def stream_chunk(piece: Buffer) -> list[Buffer]:
     """The frame with the next piece of a stream."""
     size = len(piece)
     head = PREFIX.pack(len(_CHUNK_HEADER), size) + _CHUNK_HEADER
     return [head, piece] if size > _JOINED_BYTES else [head + piece]
-
-
-def stream_failure(error: BaseException) -> StreamEnd:
-    """The end of a stream that has begun and then failed."""
-    return StreamEnd(problem_of(error), busy=True, unfit=is_sticky_cuda(error))
 
 
 def sent_nothing() -> Problem:

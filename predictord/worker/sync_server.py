@@ -13,6 +13,8 @@ from predictord.wire import (
     Pong,
     Predict,
     PrepareSwap,
+    Recall,
+    Recalled,
     RequestHead,
     StreamEnd,
     ToSupervisor,
@@ -29,7 +31,6 @@ from predictord.worker.exchange import (
     classify,
     sent_nothing,
     stream_chunk,
-    stream_failure,
 )
 from predictord.worker.json_tree import dumps
 from predictord.worker.outcome import Outcome, Stopping, failure, of_problem, success
@@ -61,16 +62,20 @@ class SyncServer:
 
     def run(self) -> None:
         """Serve until the supervisor closes the socket."""
-        channel = self._channel
+        channel, exchange = self._channel, self._exchange
         try:
             while True:
                 message, body = channel.receive()
                 if type(message) is Predict:
-                    self._exchange.begin()
+                    if not exchange.is_fit:
+                        continue  # it came ahead; the supervisor takes it back
+                    exchange.begin()
                     if self._batching:
                         self._serve_batch(message, body)
                     else:
                         self._serve(message.requests[0], body)
+                elif isinstance(message, Recall):
+                    channel.send(Recalled())
                 elif isinstance(message, Ping):
                     channel.send(Pong())
                 elif isinstance(message, PrepareSwap | CommitSwap) and self._swapping is not None:
@@ -149,12 +154,12 @@ class SyncServer:
                 channel.send_parts(stream_chunk(form.encode(item)))
                 if (now := monotonic()) >= look_at:  # to look costs as much as to send
                     look_at = now + _LOOK_S
-                    if channel.cancelled():
+                    if channel.cancelled(exchange.number):
                         break
         except (ChannelClosed, Stopping):
             raise
         except BaseException as error:
-            end = stream_failure(error)
+            end = exchange.stream_failure(error)
         _close(generator)
         channel.send(end)
 
@@ -169,7 +174,7 @@ class SyncServer:
 
         def client_left() -> bool:
             nonlocal cancelled
-            cancelled = cancelled or (begun and self._channel.cancelled())
+            cancelled = cancelled or (begun and self._channel.cancelled(exchange.number))
             return cancelled
 
         ended, end = False, StreamEnd(busy=True)
@@ -181,7 +186,7 @@ class SyncServer:
         except BaseException as error:
             outcome = failure(error)
             if not isinstance(error, ClientLeft) and not cancelled:
-                end = stream_failure(error)
+                end = exchange.stream_failure(error)
         if not begun:
             self._answer(exchange, [outcome], busy=True)
         elif not ended:

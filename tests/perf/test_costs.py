@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,11 +17,14 @@ import pytest
 from tests.daemon import Daemon, eventually
 from tests.raw_http import RawConnection, request
 
-PYTHON_CALLS = {"supervisor": 27, "worker": 12}
+PYTHON_CALLS = {"supervisor": 28, "worker": 12}
 """The most calls of Python functions that a request may cost."""
 
 SYSTEM_CALLS = {"supervisor": 6, "worker": 3}
 """The most system calls that it may cost."""
+
+CROWD_SYSTEM_CALLS = {"supervisor": 4, "worker": 2.5}
+"""The most that it may cost where many ask at once, so that requests go to the worker several at a time."""
 
 REQUESTS = 40
 BURSTS = 8
@@ -76,7 +79,7 @@ def ask(connection: RawConnection) -> None:
         assert connection.answer().status == 200
 
 
-def assert_within(limits: dict[str, int], bursts: list[dict[str, int]]) -> None:
+def assert_within(limits: Mapping[str, float], bursts: list[dict[str, int]]) -> None:
     costs = {name: min(burst[name] for burst in bursts) / REQUESTS for name in limits}
     print(f"a request costs {costs} of {limits}")
     assert {name: cost for name, cost in costs.items() if cost > limits[name] + SLACK} == {}
@@ -136,6 +139,27 @@ def counting_system_calls(pid: int, table: Path) -> Iterator[None]:
         yield
         strace.send_signal(signal.SIGINT)
         strace.stderr.read()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace; scripts/test installs it")
+def test_system_calls_of_a_request_among_many(daemon: Daemon, tmp_path: Path) -> None:
+    pids = processes(daemon)
+    bursts = []
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(warm_connection(daemon)) for _ in range(REQUESTS)]
+        for _ in range(BURSTS):
+            with ExitStack() as tracing:
+                for name, pid in pids.items():
+                    tracing.enter_context(counting_system_calls(pid, tmp_path / name))
+                os.kill(pids["worker"], signal.SIGSTOP)  # until all have come
+                for connection in crowd:
+                    connection.send(REQUEST)
+                eventually(lambda: daemon.status()["queue"]["depth"] == REQUESTS - 1)
+                os.kill(pids["worker"], signal.SIGCONT)
+                for connection in crowd:
+                    assert connection.answer().status == 200
+            bursts.append({name: total(tmp_path / name) for name in pids})
+    assert_within(CROWD_SYSTEM_CALLS, bursts)
 
 
 def total(table: Path) -> int:

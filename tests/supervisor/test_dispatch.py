@@ -19,9 +19,28 @@ class FakeSlot:
     def __init__(self) -> None:
         self.handed: list[list[str]] = []
         self.busy = False
+        self.quick = 0
+        self.since = 0.0
+        self.calls: list[Call] = []
+        self.ahead: list[Call] = []
+        self.recalled = False
+
+    def hand_ahead(self, calls: list[Call]) -> None:
+        assert self.busy
+        self.ahead += calls
+
+    def recall(self) -> None:
+        self.recalled = bool(self.ahead)
+
+    def take_back(self) -> list[Call]:
+        assert self.recalled
+        calls, self.ahead = self.ahead, []
+        return calls
 
     def hand(self, calls: list[Call], now: float) -> None:
         self.busy = True
+        self.since = now
+        self.calls = calls
         for call in calls:
             call.stage = Stage.HANDED
         self.handed.append([call.id.decode() for call in calls])
@@ -33,9 +52,11 @@ class FakeWorker:
     dispatcher: Dispatcher
 
     def __init__(self, concurrency: int = 1, max_batch_size: int = 1, batch_interval_s: float = 0.0) -> None:
-        self.slots = [FakeSlot() for _ in range(concurrency)]
-        self.free_slots = cast(list[Slot], list(self.slots))
+        self.fakes = [FakeSlot() for _ in range(concurrency)]
+        self.slots = cast(list[Slot], self.fakes)
+        self.free_slots = list(self.slots)
         self.requests = 0
+        self.takes_ahead = concurrency == 1
         self.max_batch_size = max_batch_size
         self.batch_interval_s = batch_interval_s
 
@@ -44,12 +65,12 @@ class FakeWorker:
         for slot in self.slots:
             if slot.busy:
                 slot.busy = False
-                self.dispatcher.release(self, cast(Slot, slot))
+                self.dispatcher.release(self, slot)
 
     @property
     def handed(self) -> list[list[str]]:
         """The ids of each exchange, by slot."""
-        return [ids for slot in self.slots for ids in slot.handed]
+        return [ids for slot in self.fakes for ids in slot.handed]
 
 
 class FakeClient:
@@ -92,12 +113,12 @@ class Scene:
     def set(self, when: float | None) -> None:
         self.alarm_at = when
 
-    def submit(self, *ids: str) -> None:
+    def submit(self, *ids: str, body_bytes: int = 0, frame: bytes | None = b"frame") -> None:
         """One call for each id arrives now."""
         for id in ids:
             self.clients[id] = FakeClient()
             head = RequestHead(None, "POST", "/", b"", "1.1", None, [])
-            self.calls[id] = Call(id.encode(), head, [], 0, self.clients[id], self.now)
+            self.calls[id] = Call(id.encode(), head, [], body_bytes, self.clients[id], self.now, frame)
             self.dispatcher.submit(self.calls[id])
 
     def pass_time(self, seconds: float) -> None:
@@ -288,6 +309,114 @@ def test_draining_refuses_new_calls_and_finishes_queued_ones() -> None:
     assert scene.code("c") is Code.DRAINING
     worker.free()
     assert worker.handed == [["a"], ["b"]]
+
+
+# --- ahead of workers whose predictions are quick
+
+
+def proven(*, max_batch_size: int = 1, concurrency: int = 1) -> FakeWorker:
+    """A worker whose predictions have been quick for a while."""
+    worker = FakeWorker(concurrency, max_batch_size)
+    for slot in worker.fakes:
+        slot.quick = 16
+    return worker
+
+
+def ahead(worker: FakeWorker) -> list[str]:
+    return [call.id.decode() for slot in worker.fakes for call in slot.ahead]
+
+
+def test_quick_worker_gets_the_next_ones_ahead() -> None:
+    scene = Scene(max_queue=20)
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abcdefghijkl")
+    assert ahead(worker) == []  # it was free
+    worker.free()
+    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], list("cdefghij"), ["k", "l"])
+    assert scene.dispatcher.depth == 10
+    assert worker.requests == 2
+    worker.fakes[0].ahead.clear()  # it has come to the last of them
+    assert scene.dispatcher.release(worker, worker.slots[0])
+    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], ["k", "l"], [])
+
+
+@pytest.mark.parametrize("quick", [0, 15])
+def test_nothing_goes_ahead_before_predictions_have_proved_quick(quick: int) -> None:
+    scene = Scene()
+    (worker,) = serving(scene, proven())
+    worker.fakes[0].quick = quick
+    scene.submit(*"abcd")
+    worker.free()
+    assert (ahead(worker), scene.waiting) == ([], ["c", "d"])
+
+
+@pytest.mark.parametrize("worker", [proven(max_batch_size=2), proven(concurrency=2)], ids=["batches", "two at once"])
+def test_only_a_worker_that_takes_one_at_a_time_gets_any_ahead(worker: FakeWorker) -> None:
+    scene = Scene()
+    serving(scene, worker)
+    scene.submit(*"abcdefgh")
+    worker.free()
+    assert ahead(worker) == []
+    assert len(scene.waiting) == 4 + (worker.max_batch_size == 2)
+
+
+def test_quick_workers_share_what_waits() -> None:
+    scene = Scene()
+    first, second = serving(scene, proven(), proven())
+    scene.submit(*"abcdefgh")
+    first.free()
+    assert (first.handed[-1], ahead(first)) == (["c"], ["d", "e", "f"])
+    second.free()
+    assert (second.handed[-1], ahead(second), scene.waiting) == (["g"], ["h"], [])
+
+
+def test_large_or_new_requests_do_not_go_ahead() -> None:
+    scene = Scene(max_queue=20)
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abc")
+    scene.submit("large", body_bytes=1 << 20)
+    scene.submit("d")
+    scene.submit("new", frame=None)
+    scene.submit("e")
+    for handed, led in (("b", ["c"]), ("large", []), ("d", []), ("new", []), ("e", [])):
+        worker.free()
+        assert (worker.handed[-1], ahead(worker)) == ([handed], led)
+        worker.fakes[0].ahead.clear()
+
+
+def test_nothing_goes_ahead_while_the_queue_is_held() -> None:
+    scene = Scene()
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abcd")
+    scene.dispatcher.hold()
+    assert scene.dispatcher.release(worker, worker.slots[0])
+    assert (ahead(worker), scene.waiting) == ([], ["b", "c", "d"])
+
+
+def test_what_is_ahead_of_one_that_turns_out_slow_is_for_whoever_is_free() -> None:
+    scene = Scene()
+    slow, other = serving(scene, proven(), proven())
+    scene.submit(*"abcdef")
+    slow.free()
+    assert (slow.handed[-1], ahead(slow)) == (["c"], ["d", "e"])
+    scene.pass_time(0.005)
+    assert ahead(slow) == ["d", "e"]
+    other.free()
+    scene.pass_time(0.006)
+    assert (ahead(slow), scene.waiting) == ([], ["d", "e"])
+    other.free()
+    assert other.handed[-1] == ["d"]
+
+
+def test_a_worker_that_leaves_gives_back_what_is_ahead() -> None:
+    scene = Scene()
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abcd")
+    worker.free()
+    scene.dispatcher.leave(worker)
+    assert worker.fakes[0].recalled
+    scene.pass_time(0.02)  # it is busy, and says nothing
+    assert scene.waiting == ["c", "d"]
 
 
 # --- batches

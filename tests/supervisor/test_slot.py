@@ -26,11 +26,13 @@ class Owner:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.requests = 0
 
     def slot_broken(self, slot: Slot, reason: str) -> None:
         self.reasons.append(reason)
 
     def unfit(self) -> None: ...
+    def slot_recalled(self, calls: list[Call]) -> None: ...
 
 
 class Client:

@@ -126,18 +126,19 @@ class FrameWriter:
         if self._unsent:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)
 
-    def send_whole(self, data: bytes) -> None:
-        """Write one buffer after all that was written before."""
+    def send_whole(self, data: bytes) -> bool:
+        """Write one buffer after all that was written before; True when it has left whole."""
         if not self._unsent:
             try:
                 sent = self._socket.send(data)
             except OSError:
                 self.send([data])
-                return
+                return not self._unsent
             if sent == len(data):
-                return
+                return True
             data = data[sent:]
         self.send([data])
+        return not self._unsent
 
     def stop(self) -> None:
         """Send no more; before the socket is closed."""

@@ -121,7 +121,7 @@ class Ping(msgspec.Struct, array_like=True, tag=True):
 class Cancel(msgspec.Struct, array_like=True, tag=True):
     """The client left or its time is up: cancel the task, or close the stream, of the `Predict` with this number.
 
-    A worker that has already answered ignores it.
+    A worker that has already answered ignores it. One that never gets anything ahead need not look at the number.
     """
 
     number: int

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stage(Enum):
-    """Where a call is; it only ever moves down this list, but for a requeue after ECONNRESET."""
+    """Where a call is; it only ever moves down this list, unless its worker has not begun it, and will not."""
 
     QUEUED = 1
     HANDED = 2
@@ -95,7 +95,7 @@ class Call(msgspec.Struct, eq=False):
             client.fail(self, problem)
 
     def put_back(self) -> None:
-        """Forget the worker that had not read it whole."""
+        """Forget the worker that has not begun it."""
         self.stage = Stage.QUEUED
         self.slot = self.origin = None
         self.handed = 0.0

@@ -72,9 +72,8 @@ class DataSocket:
         """The worker has closed its end, and is not known to be dead."""
         raise NotImplementedError
 
-    @property
-    def _is_taken(self) -> bool:
-        """Whether the frame in question was taken although bytes were not read: others were written behind it."""
+    def _is_unread(self, *, reset: bool) -> bool:
+        """Whether the worker did not have the whole frame; with `reset` there were bytes that it did not read."""
         raise NotImplementedError
 
     # --- inside
@@ -86,19 +85,19 @@ class DataSocket:
         except BlockingIOError:
             return False
         except OSError:
-            self._end_early(unread=True)
+            self._end_early(reset=True)
         except WorkerError as error:
             self._break(str(error))
         else:
             if frames:
                 self._take(frames)
             elif frames is None:
-                self._end_early(unread=self._writer.is_pending)
+                self._end_early(reset=False)
         return True
 
-    def _end_early(self, *, unread: bool) -> None:
+    def _end_early(self, *, reset: bool) -> None:
         """The socket has ended; of a worker that is known to be dead that is no news."""
-        self._finish(End.UNREAD if unread and not self._is_taken else End.TAKEN)
+        self._finish(End.UNREAD if self._is_unread(reset=reset) else End.TAKEN)
         if not self._draining:
             self._on_early_end()
 

@@ -12,15 +12,16 @@ from typing import Protocol
 from predictord.problem import Code, Problem
 from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.slot import Slot
+from predictord.wire import CHUNK_BYTES
 
 _MOST_AHEAD = 8
 """Calls written behind the one that a worker has in hand."""
 _AHEAD_LIMIT_S = 0.01
-"""How long a call may be ahead of a worker that turns out to be slow, before it is taken back."""
+"""How long the one in hand may take before what is ahead is taken back."""
 _PROVEN = 16
 """Quick predictions in a row after which the next are taken to be quick too."""
-_SMALL_BYTES = 1 << 10
-"""The longest body that goes ahead."""
+_SMALL_BYTES = CHUNK_BYTES >> 4
+"""The longest frame that goes ahead: a worker must find a `Recall` in the read that gives it what was before."""
 
 
 class Serving(Protocol):
@@ -105,9 +106,14 @@ class Dispatcher:
 
     def withdraw(self, call: Call) -> None:
         """The client of a queued call has left."""
-        if call.stage is Stage.QUEUED and call in self.queue:
+        if call.stage is not Stage.QUEUED:
+            return
+        if call in self.queue:
             self.queue.remove(call)
             self._tell_if_empty()
+        for slot in self._led:
+            if call in slot.ahead:
+                slot.recall()
 
     # --- the workers' side
 
@@ -118,7 +124,7 @@ class Dispatcher:
         self.pump()
 
     def leave(self, serving: Serving) -> None:
-        """A worker takes no more calls; those it holds are its own matter."""
+        """A worker takes no more calls; it gives back what it has not begun."""
         for slot in serving.slots:
             slot.recall()
         if serving in self._ring:
@@ -227,7 +233,7 @@ class Dispatcher:
         """Why another call may not wait."""
         if self._draining is not None:
             return self._draining
-        if len(self.queue) >= self._max_queue:
+        if self.depth >= self._max_queue:
             waiting = f"{self._max_queue} requests are waiting already (--max-queue)"
             return Problem(Code.QUEUE_FULL, waiting)
         return None if self._ring else self._outlook()
@@ -243,7 +249,8 @@ class Dispatcher:
         return None
 
     def _measure_room(self) -> None:
-        self._room = self._max_queue if self._ring and self._draining is None else 0
+        most_ahead = _MOST_AHEAD * len(self._ring)
+        self._room = self._max_queue - most_ahead if self._ring and self._draining is None else 0
 
     def _take_slot(self, chosen: Serving) -> Slot:
         self._next += 1
@@ -276,14 +283,16 @@ class Dispatcher:
 
     def _take_back(self, now: float) -> None:
         """One of the predictions was not quick after all: what is ahead of it waits here, as any other call."""
-        for slot in list(self._led):
+        back: list[Call] = []
+        for slot in self._led:
             if slot.ahead and slot.since + _AHEAD_LIMIT_S <= now:
                 slot.recall()
-                self.put_back(slot.take_back())
-            if not slot.ahead:
-                self._led.discard(slot)
+                back += slot.take_back()
+        self._led = {slot for slot in self._led if slot.ahead}
         if self._led:
-            self._ring_by(now + _AHEAD_LIMIT_S)
+            self._ring_by(max(now + _AHEAD_LIMIT_S / 4, min(slot.since for slot in self._led) + _AHEAD_LIMIT_S))
+        if back:
+            self.put_back(sorted(back, key=lambda call: call.arrived))
 
     def _ring_by(self, when: float) -> None:
         """Have `tick` called at `when` or before: an alarm that rings too early is set again then."""
@@ -293,5 +302,5 @@ class Dispatcher:
 
 
 def _is_small(call: Call) -> bool:
-    """Whether its frame is ready, and fits into a socket together with several of its kind."""
-    return call.frame is not None and call.body_bytes <= _SMALL_BYTES
+    """Whether its frame is ready and short."""
+    return call.frame is not None and len(call.frame) + call.body_bytes <= _SMALL_BYTES

@@ -154,7 +154,7 @@ class Fleet(Roster):
         self._dispatcher.leave(place)
 
     def on_slot_free(self, place: Place, slot: Slot) -> None:
-        """A slot may take the next call."""
+        """A slot may take more."""
         if self._dispatcher.release(place, slot):
             return
         if place.is_retiring or self._dispatcher.is_quiescing:

@@ -83,7 +83,7 @@ class PlaceEvents(Protocol):
         """The worker can't take requests any more: it is gone, or a data socket of it is."""
 
     def on_slot_free(self, place: "Place", slot: Slot) -> None:
-        """This slot of the place has become free."""
+        """This slot of the place has become free, or has nothing ahead any more."""
 
     def on_unfit(self, place: "Place") -> None:
         """The worker asks to be retired."""

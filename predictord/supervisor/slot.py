@@ -43,9 +43,10 @@ _STREAM_BYTES = 1 << 9
 """Read of a stream at once: of a rush of small pieces few enough that no other connection waits for long."""
 
 _MOST_READS = 32
+"""Reads of a stream that are made to get to its end; one that has more to say goes on later."""
 
 _QUICK_MS = 0.2
-"""What a prediction takes at most to count as quick: with eight ahead none waits much longer than a millisecond."""
+"""What a prediction takes at most to count as quick."""
 
 _REPLIES = (Pong, Prepared, Swapped)
 _HANDED, _DONE = Stage.HANDED, Stage.DONE  # by name each would cost a request a tenth of a microsecond
@@ -95,8 +96,12 @@ class Slot(DataSocket):
         self._cancel_sent = False
         self._recalling = False
         """Whether `Recalled` is due."""
-        self._predict_sent = False
-        """Whether the whole `Predict` had left before the `Cancel`."""
+        self._finishing = False
+        """Whether `Free` is due."""
+        self._has_left = False
+        """Whether the whole frame of what is in hand had left when it, or what is behind it, was written."""
+        self._ahead_has_left = False
+        """The same of what is ahead."""
         self.thread = thread
         """Ident of the worker's thread behind it, as `faulthandler` prints it."""
         self.calls: list[Call] = []
@@ -124,7 +129,7 @@ class Slot(DataSocket):
             call.handed = now
             call.origin = origin
         if len(calls) == 1 and call.frame is not None:
-            self._writer.send_whole(call.frame + call.body[0])
+            self._has_left = self._writer.send_whole(call.frame + call.body[0])
             return
         parts: list[Buffer] = [b""]
         for call in calls:
@@ -132,17 +137,21 @@ class Slot(DataSocket):
         sizes = [call.body_bytes for call in calls]
         parts[0] = frame_head(Predict([call.head for call in calls], sizes), sum(sizes))
         self._writer.send(parts)
+        self._has_left = not self._writer.is_pending
 
     def hand_ahead(self, calls: list[Call]) -> None:
         """Write calls, whose frames are ready, behind the one in hand."""
+        self._note_left()
         self.ahead.extend(calls)
-        self._writer.send_whole(b"".join([call.frame + call.body[0] for call in calls]))  # type: ignore[operator]
+        data = b"".join([call.frame + call.body[0] for call in calls])  # type: ignore[operator]
+        self._ahead_has_left = self._writer.send_whole(data)
 
     def recall(self) -> None:
         """Ask for what is ahead back; what comes of that is told by `take_back` or to the owner."""
         if self.ahead and not self._recalling and self.end is None:
             self._recalling = True
             self.quick = 0
+            self._note_left()
             self._writer.send([frame_head(Recall())])
 
     def take_back(self) -> list[Call]:
@@ -178,7 +187,7 @@ class Slot(DataSocket):
         """Tell the worker, once, that nobody waits for what it has in hand any more."""
         if self.end is None and not self._cancel_sent:
             self._cancel_sent = True
-            self._predict_sent = not self._writer.is_pending
+            self._note_left()
             self._writer.send([frame_head(Cancel(self._exchanges))])
 
     def abandon(self) -> None:
@@ -237,7 +246,8 @@ class Slot(DataSocket):
             self._on_stream_start(message)  # type: ignore[arg-type]
         elif kind is StreamEnd:
             self._on_stream_end(message)  # type: ignore[arg-type]
-        elif kind is Free and self.busy and not self.calls:
+        elif kind is Free and self._finishing:
+            self._finishing = False
             self._free()
         elif kind is Recalled and self._recalling:
             self._on_recalled()
@@ -262,6 +272,7 @@ class Slot(DataSocket):
         # First the worker gets its next request, then the clients their answers.
         if message.predict_ms > _QUICK_MS or message.busy:
             self.quick = 0
+            self.recall()
         else:
             self.quick += 1
         if message.busy or message.unfit:
@@ -337,6 +348,7 @@ class Slot(DataSocket):
         if unfit:
             self._owner.unfit()
         if busy:
+            self._finishing = True
             self._note_progress()
         else:
             self._free()
@@ -356,6 +368,7 @@ class Slot(DataSocket):
             return
         self._due = self._exchanges = self._exchanges + 1
         self._cancel_sent = False
+        self._has_left = self._ahead_has_left
         call = self.ahead.popleft()
         self.calls = [call]
         call.slot = self
@@ -370,15 +383,16 @@ class Slot(DataSocket):
         """The worker has forgotten what was ahead. It says so between two requests, or while it streams."""
         self._recalling = False
         back = self._take_ahead()
-        if not self._is_streaming:
-            if self.calls:  # due, but not begun
-                back = self.calls + back
-                self.calls = []
-                self._due = None
-                self._exchanges -= 1
-                self._owner.requests -= 1
-            self._free()
+        goes_on = self._is_streaming or self._finishing
+        if self.calls and not goes_on:  # due, but not begun
+            back = self.calls + back
+            self.calls = []
+            self._due = None
+            self._exchanges -= 1
+            self._owner.requests -= 1
         self._owner.slot_recalled(back)
+        if not goes_on:
+            self._free()
 
     def _take_ahead(self) -> list[Call]:
         calls = list(self.ahead)
@@ -389,10 +403,14 @@ class Slot(DataSocket):
     def _is_streaming(self) -> bool:
         return bool(self.calls) and self.calls[0].stage is Stage.STREAMING
 
-    @property
-    def _is_taken(self) -> bool:
-        """Whether more was written behind what the worker has in hand, which counts as taken then."""
-        return bool(self.ahead) or self._recalling or (self._cancel_sent and self._predict_sent)
+    def _note_left(self) -> None:
+        """More is going to be written behind what is in hand, and would be taken for it."""
+        self._has_left = self._has_left or not self._writer.is_pending
+
+    def _is_unread(self, *, reset: bool) -> bool:
+        if not self._has_left and self._writer.is_pending:
+            return True
+        return reset and not (self.ahead or self._recalling or self._cancel_sent)  # else those may be the bytes
 
     def _note_progress(self) -> None:
         if not self.is_paused:
@@ -400,7 +418,11 @@ class Slot(DataSocket):
 
     def _break(self, reason: str) -> None:
         """The worker has broken the rules: nothing more is read from it, and it may have begun what is ahead."""
-        self.calls += self._take_ahead()
+        for call in self._take_ahead():
+            call.stage = _HANDED
+            call.origin = self._owner.origin
+            self._owner.requests += 1
+            self.calls.append(call)
         self._finish(End.TAKEN)
         self._owner.slot_broken(self, reason)
 

@@ -27,7 +27,7 @@ async def run_response(
 
     async def asgi_send(message: dict[str, Any]) -> None:
         nonlocal started, ended
-        if cancelled():
+        if not ended and cancelled():
             raise ClientLeft("the client left")
         if started != (message["type"] != "http.response.start"):
             raise RuntimeError(f"the response sent {message['type']} out of turn")

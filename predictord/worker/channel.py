@@ -71,6 +71,9 @@ class Channel:
         body_at = PREFIX_BYTES + header_bytes
         while len(data) < body_at:
             data += self._receive_some()
+        if body_bytes <= CHUNK_BYTES:
+            while len(data) < body_at + body_bytes:
+                data += self._receive_some()
         if len(data) < body_at + body_bytes:
             self._rest = b""
             return self._known[data[PREFIX_BYTES:body_at]], self._receive_body(data[body_at:], body_bytes)

@@ -74,7 +74,8 @@ def test_any_prompt_will_do(daemon: Daemon) -> None:
 def test_characters_come_as_they_are_written(daemon: Daemon) -> None:
     ask = {"max_tokens": 100_000}
     with daemon.client.stream("POST", "/predict", json=ask) as response:
-        assert next(response.iter_text())
+        pieces = response.iter_text()  # let go of, it would close the connection
+        assert next(pieces)
         assert daemon.status()["requests"]["in_flight"] == 1
     eventually(lambda: daemon.status()["requests"]["in_flight"] == 0)
 

@@ -13,6 +13,7 @@ from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from predictord.problem import Problem
@@ -25,11 +26,14 @@ from predictord.wire import (
     AnswerHead,
     Answers,
     Buffer,
+    Cancel,
     Free,
     Ping,
     Predict,
+    Recalled,
     RequestHead,
     StreamChunk,
+    StreamEnd,
     StreamStart,
     frame_head,
 )
@@ -82,24 +86,32 @@ class Worker:
     batch_interval_s = 0.0
 
     def __init__(self, predict: Callable[[int], Any], release: Callable[["Worker", Slot], object]) -> None:
-        near, self.far = socket.socketpair()
+        self.near, self.far = socket.socketpair()
         self.requests = 0
         self.reasons: list[str] = []
         self.unfit_told = 0
         self.recalled: list[int] = []
         self.answered: list[int] = []
         self.on_recalled: Callable[[list[Call]], object] = lambda calls: None
-        self.slot = Slot(asyncio.get_running_loop(), near, self, 0, lambda slot: release(self, slot))
+        self.slot = Slot(asyncio.get_running_loop(), self.near, self, 0, lambda slot: release(self, slot))
         self.slots, self.free_slots = [self.slot], [self.slot]
         self.predictor = Predictor(predict)
         server = SyncServer(cast(LoadedPredictor, self.predictor), Channel(self.far, KnownMessages()))
         self.thread = threading.Thread(target=server.run)
         self.thread.start()
 
-    def call(self, number: int) -> Call:
-        """A call that waits in no queue yet."""
+    def end(self) -> None:
+        """Let go of it."""
+        self.slot.close()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        self.far.close()
+
+    def call(self, number: int, cookie: int = 0) -> Call:
+        """A call that waits in no queue yet, with so many bytes in a header."""
         body = str(number).encode()
-        frame = frame_head(Predict([HEAD], [len(body)]), len(body))
+        head = msgspec.structs.replace(HEAD, headers=[(b"cookie", bytes(cookie))])
+        frame = frame_head(Predict([head], [len(body)]), len(body))
         return Call(body, HEAD, [body], len(body), self, time.monotonic(), frame)
 
     def has_come_to(self, number: int) -> bool:
@@ -148,10 +160,7 @@ async def working(predict: Callable[[int], Any]) -> AsyncIterator[Worker]:
         worker.slot.hand_ahead([worker.call(number) for number in range(1, 5)])
         yield worker
     finally:
-        worker.slot.close()
-        await asyncio.to_thread(worker.thread.join, 10)
-        assert not worker.thread.is_alive()
-        worker.far.close()
+        worker.end()
 
 
 async def until(is_true: Callable[[], object]) -> None:
@@ -162,16 +171,29 @@ async def until(is_true: Callable[[], object]) -> None:
 
 @on_a_loop
 async def test_each_is_in_hand_when_the_one_before_is_answered() -> None:
-    go = threading.Semaphore(0)
-    async with working(lambda number: {"ok": go.acquire(timeout=10)}) as worker:
-        for number in range(5):
-            await until(partial(worker.has_come_to, number))
-            assert (numbers(worker.slot.calls), numbers(worker.slot.ahead)) == ([number], list(range(number + 1, 5)))
-            assert {call.stage for call in worker.slot.ahead} <= {Stage.QUEUED}
-            assert worker.slot.calls[0].stage is Stage.HANDED
-            go.release()
-        await until(lambda: not worker.slot.busy)
-        assert worker.answered == [0, 1, 2, 3, 4]
+    near, far = socket.socketpair()
+    owner = SimpleNamespace(origin=Origin(0, 1), is_async=False, requests=0)
+    released: list[Slot] = []
+    slot = Slot(asyncio.get_running_loop(), near, cast(Worker, owner), 0, released.append)
+    calls = [Worker.call(cast(Worker, owner), number) for number in range(5)]
+    for call in calls:
+        call.client = None
+    slot.hand(calls[:1], 1.0)
+    slot.hand_ahead(calls[1:])
+    for number in range(5):
+        assert (numbers(slot.calls), numbers(slot.ahead)) == ([number], list(range(number + 1, 5)))
+        assert calls[number].stage is Stage.HANDED
+        assert {call.stage for call in slot.ahead} <= {Stage.QUEUED}
+        assert len(released) == (number == 4)  # for more, while the last is in hand
+        far.sendall(frame_head(Answers([AnswerHead(200, b"", 0)], 0.1, number + 1)))
+        await until(partial(is_done, calls[number]))
+    assert (slot.busy, len(released), owner.requests) == (False, 2, 4)
+    slot.close()
+    far.close()
+
+
+def is_done(call: Call) -> bool:
+    return call.stage is Stage.DONE
 
 
 @on_a_loop
@@ -225,13 +247,18 @@ async def test_a_worker_that_dies_had_begun_none_of_them() -> None:
 
 @on_a_loop
 async def test_unread_bytes_were_those_of_what_is_ahead() -> None:
-    """ECONNRESET tells that something was not read: only with nothing ahead is it the frame in hand."""
+    """ECONNRESET tells that something was not read: only with nothing ahead is it the frame in hand.
+
+    Unless that never left.
+    """
     loop = asyncio.get_running_loop()
-    for ahead, end in ((0, End.UNREAD), (1, End.TAKEN)):
+    for ahead, dead, end in ((0, False, End.UNREAD), (1, False, End.TAKEN), (1, True, End.UNREAD)):
         near, far = socket.socketpair()
         worker = cast(Worker, SimpleNamespace(origin=Origin(0, 1), is_async=False, requests=0))
         slot = Slot(loop, near, worker, 0, lambda slot: None)
         call = Worker.call(worker, 0)
+        if dead:  # so that nothing leaves
+            far.close()
         slot.hand([call], 1.0)
         if ahead:
             slot.hand_ahead([Worker.call(worker, 1)])
@@ -349,14 +376,11 @@ async def test_a_cancel_that_comes_late_is_not_the_next_streams() -> None:
     async with working(predict) as worker:
         slot = worker.slot
         await until(lambda: slot.calls[0].stage is Stage.STREAMING)
-        number = slot._exchanges
         first.set()
         await until(lambda: not slot.busy)
         slot.hand([worker.call(7)], time.monotonic())
         await until(lambda: slot.calls and slot.calls[0].stage is Stage.STREAMING)
-        slot._exchanges, exchanges = number, slot._exchanges
-        slot.cancel()  # that of the first, which has ended meanwhile
-        slot._exchanges = exchanges
+        worker.near.sendall(frame_head(Cancel(1)))  # for the first, which has ended meanwhile
         ended: list[bool] = []
         worker.end_stream = lambda call, problem: ended.append(problem is None)  # type: ignore[method-assign]
         pieces: list[Buffer] = []
@@ -364,6 +388,87 @@ async def test_a_cancel_that_comes_late_is_not_the_next_streams() -> None:
         second.set()
         await until(lambda: ended)
         assert b"".join(pieces).count(b"piece") == 5
+
+
+@on_a_loop
+async def test_a_recall_is_seen_however_much_lies_before_it() -> None:
+    go = threading.Event()
+    worker = Worker(lambda number: {"ok": go.wait(10)}, lambda worker, slot: None)
+    long = [worker.call(number, cookie=3900) for number in range(9)]
+    assert all(len(call.frame or b"") <= 1 << 12 for call in long)  # the longest that goes ahead
+    worker.slot.hand(long[:1], time.monotonic())
+    await until(lambda: worker.predictor.ran)
+    worker.slot.hand_ahead(long[1:])
+    worker.slot.recall()
+    assert numbers(worker.slot.take_back()) == [1, 2, 3, 4, 5, 6, 7, 8]
+    go.set()
+    await until(lambda: not worker.slot.busy)
+    assert (worker.predictor.ran, worker.reasons) == ([0], [])
+    worker.end()
+
+
+@on_a_loop
+async def test_a_recall_answered_before_the_slot_is_free_frees_nothing() -> None:
+    near, far = socket.socketpair()
+    recalled: list[Call] = []
+    released: list[Slot] = []
+    owner = SimpleNamespace(origin=Origin(0, 1), is_async=False, requests=0, slot_recalled=recalled.extend)
+    slot = Slot(asyncio.get_running_loop(), near, cast(Worker, owner), 0, released.append)
+    calls = [Worker.call(cast(Worker, owner), number) for number in range(3)]
+    calls[0].client = None
+    slot.hand(calls[:1], 1.0)
+    slot.hand_ahead(calls[1:])
+    start = frame_head(StreamStart(200, b"", 1.0, 1))
+    far.sendall(start + frame_head(StreamEnd(busy=True)) + frame_head(Recalled()))
+    await until(lambda: recalled)
+    assert (recalled, slot.busy, released) == (calls[1:], True, [])
+    far.sendall(frame_head(Free()))
+    await until(lambda: not slot.busy)
+    assert released == [slot]
+    slot.close()
+    far.close()
+
+
+@on_a_loop
+async def test_what_was_ahead_keeps_its_turn() -> None:
+    go = threading.Event()
+    dispatcher = Dispatcher(max_queue=100, queue_timeout_s=0, clock=time.monotonic, outlook=lambda: None)
+    worker = Worker(lambda number: {"ok": go.wait(10)}, dispatcher.release)
+    worker.on_recalled = dispatcher.put_back
+    dispatcher.join(worker)
+    dispatcher.submit(worker.call(0))
+    worker.slot.hand_ahead([worker.call(number) for number in range(1, 4)])
+    for number in (10, 11):
+        dispatcher.submit(worker.call(number))
+    await until(lambda: worker.predictor.ran)
+    dispatcher.leave(worker)
+    dispatcher.join(worker)
+    go.set()
+    await until(lambda: len(worker.answered) == 6)
+    assert worker.predictor.ran == [0, 1, 2, 3, 10, 11]
+    worker.end()
+
+
+@on_a_loop
+async def test_a_prediction_that_was_not_quick_sends_the_others_elsewhere() -> None:
+    def nap(number: int) -> dict[str, int]:
+        time.sleep(0.008)
+        return {}
+
+    dispatcher = Dispatcher(max_queue=100, queue_timeout_s=0, clock=time.monotonic, outlook=lambda: None)
+    dispatcher.alarm = LoopAlarm(asyncio.get_running_loop(), dispatcher.tick)
+    workers = [Worker(nap, dispatcher.release), Worker(lambda number: {}, dispatcher.release)]
+    for worker in workers:
+        worker.on_recalled = dispatcher.put_back
+        worker.slot.quick = 1000
+        dispatcher.join(worker)
+    for number in range(20):
+        dispatcher.submit(workers[0].call(number))
+    workers[0].slot.hand_ahead([workers[0].call(number) for number in range(20, 28)])
+    await until(lambda: len(workers[0].answered) == 28)
+    assert len(workers[0].predictor.ran) <= 4
+    for worker in workers:
+        worker.end()
 
 
 @on_a_loop
@@ -434,6 +539,4 @@ async def test_whatever_happens_each_runs_once(seed: int) -> None:
     assert (dispatcher.depth, sum(worker.requests for worker in workers)) == (0, 3000)
     for worker in workers:
         assert worker.reasons == []
-        worker.slot.close()
-        worker.thread.join(10)
-        worker.far.close()
+        worker.end()

@@ -408,6 +408,27 @@ def test_what_is_ahead_of_one_that_turns_out_slow_is_for_whoever_is_free() -> No
     assert other.handed[-1] == ["d"]
 
 
+def test_a_client_that_leaves_has_what_is_ahead_recalled() -> None:
+    scene = Scene()
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abcd")
+    worker.free()
+    scene.dispatcher.withdraw(scene.calls["b"])
+    assert not worker.fakes[0].recalled
+    scene.dispatcher.withdraw(scene.calls["c"])
+    assert worker.fakes[0].recalled
+
+
+def test_what_is_ahead_counts_as_waiting() -> None:
+    scene = Scene(max_queue=4)
+    (worker,) = serving(scene, proven())
+    scene.submit(*"abcde")
+    worker.free()
+    scene.submit("f", "g")
+    assert (len(ahead(worker)), scene.dispatcher.depth) == (3, 4)
+    assert (scene.code("f"), scene.code("g")) == (None, Code.QUEUE_FULL)
+
+
 def test_a_worker_that_leaves_gives_back_what_is_ahead() -> None:
     scene = Scene()
     (worker,) = serving(scene, proven())

@@ -270,6 +270,22 @@ async def test_unread_bytes_were_those_of_what_is_ahead() -> None:
 
 
 @on_a_loop
+async def test_what_never_left_for_a_dead_worker_was_not_begun() -> None:
+    near, far = socket.socketpair()
+    worker = cast(Worker, SimpleNamespace(origin=Origin(0, 1), is_async=False, requests=0))
+    slot = Slot(asyncio.get_running_loop(), near, worker, 0, lambda slot: None)
+    calls = [Worker.call(worker, number) for number in range(3)]
+    calls[0].client = None
+    slot.hand(calls[:1], 1.0)
+    far.sendall(frame_head(Answers([AnswerHead(200, b"", 0)], 0.1, 1)))
+    far.close()
+    slot.hand_ahead(calls[1:])
+    slot.drain()
+    assert (slot.calls, list(slot.ahead), slot.end) == (calls[1:2], calls[2:], End.UNREAD)
+    slot.close()
+
+
+@on_a_loop
 async def test_after_a_broken_rule_they_count_as_begun() -> None:
     go = threading.Event()
     async with working(lambda number: {"ok": go.wait(10)}) as worker:

@@ -378,7 +378,8 @@ def test_large_or_new_requests_do_not_go_ahead() -> None:
     scene.submit("d")
     scene.submit("new", frame=None)
     scene.submit("e")
-    for handed, led in (("b", ["c"]), ("large", []), ("d", []), ("new", []), ("e", [])):
+    scene.submit("cookies", frame=bytes(5000))
+    for handed, led in (("b", ["c"]), ("large", []), ("d", []), ("new", []), ("e", []), ("cookies", [])):
         worker.free()
         assert (worker.handed[-1], ahead(worker)) == ([handed], led)
         worker.fakes[0].ahead.clear()

@@ -14,13 +14,13 @@ from predictord.supervisor.call import Call, Stage
 from predictord.supervisor.slot import Slot
 from predictord.wire import CHUNK_BYTES
 
-_MOST_AHEAD = 8
+_MOST_AHEAD = 15
 """Calls written behind the one that a worker has in hand."""
 _AHEAD_LIMIT_S = 0.01
 """How long the one in hand may take before what is ahead is taken back."""
 _PROVEN = 16
 """Quick predictions in a row after which the next are taken to be quick too."""
-_SMALL_BYTES = CHUNK_BYTES >> 4
+_SMALL_BYTES = CHUNK_BYTES >> 5
 """The longest frame that goes ahead: a worker must find a `Recall` in the read that gives it what was before."""
 
 

@@ -329,15 +329,15 @@ def ahead(worker: FakeWorker) -> list[str]:
 def test_quick_worker_gets_the_next_ones_ahead() -> None:
     scene = Scene(max_queue=20)
     (worker,) = serving(scene, proven())
-    scene.submit(*"abcdefghijkl")
+    scene.submit(*"abcdefghijklmnopqrs")
     assert ahead(worker) == []  # it was free
     worker.free()
-    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], list("cdefghij"), ["k", "l"])
-    assert scene.dispatcher.depth == 10
+    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], list("cdefghijklmnopq"), ["r", "s"])
+    assert scene.dispatcher.depth == 17
     assert worker.requests == 2
     worker.fakes[0].ahead.clear()  # it has come to the last of them
     assert scene.dispatcher.release(worker, worker.slots[0])
-    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], ["k", "l"], [])
+    assert (worker.handed, ahead(worker), scene.waiting) == ([["a"], ["b"]], ["r", "s"], [])
 
 
 @pytest.mark.parametrize("quick", [0, 15])
@@ -378,7 +378,7 @@ def test_large_or_new_requests_do_not_go_ahead() -> None:
     scene.submit("d")
     scene.submit("new", frame=None)
     scene.submit("e")
-    scene.submit("cookies", frame=bytes(5000))
+    scene.submit("cookies", frame=bytes(2100))
     for handed, led in (("b", ["c"]), ("large", []), ("d", []), ("new", []), ("e", []), ("cookies", [])):
         worker.free()
         assert (worker.handed[-1], ahead(worker)) == ([handed], led)

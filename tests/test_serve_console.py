@@ -31,6 +31,12 @@ class PythonPredictor:
 BROKEN = "class PythonPredictor:\n    def __init__(self):\n        self.x =\n"
 
 
+def lines_when_ready(daemon: Daemon) -> int:
+    """How many lines it has printed once it has said that its worker is ready."""
+    daemon.wait_for_line(r"worker 0 .*ready in")
+    return len(daemon.log)
+
+
 def told(daemon: Daemon, start: int = 0) -> list[str]:
     """The lines so far, without the time."""
     return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in daemon.log[start:]]
@@ -50,7 +56,7 @@ def test_a_start_says_what_is_served_where_and_what_it_took() -> None:
 
 def test_a_death_is_one_line_with_its_reason_and_what_it_cost() -> None:
     with Daemon(MISBEHAVES) as daemon:
-        start = len(daemon.log)
+        start = lines_when_ready(daemon)
         assert daemon.predict("die").status_code == 502
         daemon.wait_for_line("ready in", start=start)
         assert (
@@ -62,7 +68,7 @@ def test_a_death_is_one_line_with_its_reason_and_what_it_cost() -> None:
 
 def test_a_fault_shows_the_predictors_frames_alone() -> None:
     with Daemon(MISBEHAVES) as daemon:
-        start = len(daemon.log)
+        start = lines_when_ready(daemon)
         assert daemon.predict("segv").status_code == 502
         daemon.wait_for_line("ready in", start=start)
         shown = told(daemon, start)
@@ -78,7 +84,7 @@ def test_a_fault_shows_the_predictors_frames_alone() -> None:
 
 def test_a_missing_module_says_which_python_this_is() -> None:
     with Daemon(MISBEHAVES) as daemon:
-        start = len(daemon.log)
+        start = lines_when_ready(daemon)
         assert daemon.predict("import").status_code == 500
         advice = daemon.wait_for_line("predictord runs in .*", start=start)[0]
         assert f"runs in {sys.executable} (Python " in advice
@@ -90,7 +96,7 @@ def test_a_missing_module_says_which_python_this_is() -> None:
 
 def test_failures_of_one_kind_are_one_line_and_a_count() -> None:
     with Daemon(MISBEHAVES) as daemon:
-        start = len(daemon.log)
+        start = lines_when_ready(daemon)
         for number in range(50):
             daemon.predict(f"key {number}")
         eventually(lambda: "more times" in daemon.log_text(), 20)
